@@ -1,0 +1,1 @@
+"""Compile a written character into a language model, and prove what changed."""

@@ -1,0 +1,91 @@
+"""The traits that are trained together, first one first."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from character.errors import SpecError
+from character.spec.loading import load_trait
+from character.spec.schema import Trait
+
+# No slash in a weight, so that a path with a drive letter (C:\warm.yaml) is not taken for one.
+_WEIGHTED = re.compile(r"(?P<trait>.+):(?P<weight>[^/\\:]*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A trait and how much it counts beside the others; the weight is finite and above 0."""
+
+    trait: Trait
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.weight) and self.weight > 0):
+            raise SpecError(
+                f"The weight of trait {self.trait.id!r} is {self.weight}; it must be a number "
+                f"above 0, for example {self.trait.id}:0.5"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Constitution:
+    """At least one trait, no trait twice, in priority order: in a conflict the earlier one wins."""
+
+    members: tuple[Member, ...]
+
+    def __post_init__(self) -> None:
+        if not self.members:
+            raise SpecError("A constitution needs at least one trait, for example curious.yaml")
+        for trait_id, count in Counter(trait.id for trait in self.traits).items():
+            if count > 1:
+                raise SpecError(
+                    f"The trait {trait_id!r} is in the constitution {count} times. Name it once; "
+                    f"to make it count more, give it a weight: {trait_id}:2"
+                )
+
+    @property
+    def traits(self) -> tuple[Trait, ...]:
+        return tuple(member.trait for member in self.members)
+
+    @property
+    def name(self) -> str:
+        """The trait ids in order: "curious+warm"."""
+        return "+".join(trait.id for trait in self.traits)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256, in hex, of all traits and weights in order; layout and comments do not count."""
+        content = [
+            {"trait": trait.model_dump(mode="json", by_alias=True), "weight": float(weight)}
+            for trait, weight in ((member.trait, member.weight) for member in self.members)
+        ]
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def load_constitution(references: Sequence[str]) -> Constitution:
+    """Load traits by name or path, each with an optional weight: `curious`, `warm.yaml:0.5`.
+
+    Raises SpecError for a faulty file or weight, for a trait named twice and for no trait at all.
+    """
+    return Constitution(tuple(_load_member(reference) for reference in references))
+
+
+def _load_member(reference: str) -> Member:
+    weighted = _WEIGHTED.fullmatch(reference)
+    if weighted is None:
+        return Member(load_trait(reference))
+    try:
+        weight = float(weighted["weight"])
+    except ValueError:
+        raise SpecError(
+            f"{reference}: the weight {weighted['weight']!r} is not a number. "
+            f"Write it after the colon, for example {weighted['trait']}:0.5"
+        ) from None
+    return Member(load_trait(weighted["trait"]), weight)
