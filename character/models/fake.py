@@ -1,0 +1,70 @@
+"""A model that says what it is told, for tests of whatever asks models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from character.errors import ModelError
+from character.models.base import Generation, Request, Sampling, Scorable, Score
+
+
+class ScriptedModel:
+    """A ChatModel without a model: deterministic, instant, and it remembers what it was asked.
+
+    `reply` makes the answer to a request, or lists answers that are used in turn. `score` gives
+    the log-probability of a reply, summed over its tokens. A token is a word between spaces.
+
+        model = ScriptedModel(lambda request: request.conversation[-1].content.upper())
+        model = ScriptedModel(["Yes.", "No."], score=lambda item: -len(item.reply))
+    """
+
+    def __init__(
+        self,
+        reply: Callable[[Request], str] | Sequence[str] = (),
+        score: Callable[[Scorable], float] | None = None,
+        *,
+        name: str = "scripted",
+        can_score: bool | None = None,
+        can_continue: bool = True,
+    ) -> None:
+        self.name = name
+        self.can_score = score is not None if can_score is None else can_score
+        self.can_continue = can_continue
+        self.requests: list[Request] = []
+        """Every request it was asked, in order."""
+        self.scored: list[Scorable] = []
+        """Every reply it was asked to score, in order."""
+        self._reply = reply
+        self._score = score
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
+        return [self._answer(request, sampling) for request in requests]
+
+    def score(self, items: Sequence[Scorable]) -> list[Score]:
+        if not self.can_score or self._score is None:
+            raise ModelError(f"The model {self.name!r} cannot score replies.")
+        self.scored.extend(items)
+        return [Score(self._score(i), len(i.reply.split()) + i.ended) for i in items]
+
+    def _answer(self, request: Request, sampling: Sampling) -> Generation:
+        if request.text and not self.can_continue:
+            raise ModelError(f"The model {self.name!r} cannot continue a document.")
+        text = self._next_reply(request)
+        self.requests.append(request)
+        for stop in sampling.stop:
+            text = text.partition(stop)[0]
+        words = text.split()
+        if len(words) > sampling.max_tokens:
+            return Generation(" ".join(words[: sampling.max_tokens]), sampling.max_tokens, "length")
+        return Generation(text.strip(), len(words), "stop")
+
+    def _next_reply(self, request: Request) -> str:
+        if callable(self._reply):
+            return self._reply(request)
+        turn = len(self.requests)
+        if turn >= len(self._reply):
+            raise ModelError(
+                f"The model {self.name!r} has {len(self._reply)} replies in its script and was"
+                f" asked for reply {turn + 1}. Add replies, or script a function."
+            )
+        return self._reply[turn]

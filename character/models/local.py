@@ -1,0 +1,230 @@
+"""A transformers model on this machine: batched generation and scoring with shared prefixes."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+from transformers import PreTrainedTokenizerBase as Tokenizer
+
+from character.models import shared_prefix
+from character.models.base import Conversation, Generation, Request, Sampling, Scorable, Score
+from character.models.shared_prefix import RowCache
+
+ROWS = 64  # replies written side by side; more rows, fewer reads of the weights
+TOKENS = 4096  # tokens in one scoring pass
+HEAD_TOKENS = 512  # tokens whose logits (49k floats each) exist at once
+
+
+class LocalModel:
+    """A causal language model with its tokenizer. Not safe to share between threads."""
+
+    can_score = True
+    can_continue = True
+
+    def __init__(self, model: PreTrainedModel, tokenizer: Tokenizer, name: str) -> None:
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.name = name
+        self.model.set_attn_implementation(shared_prefix.IMPLEMENTATION)
+        self.end: int = tokenizer.eos_token_id
+        self._stops: dict[tuple[str, ...], set[int]] = {}
+
+    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
+        prompts = [self._prompt_ids(request) for request in requests]
+        answers: list[list[int]] = [[] for _ in requests]
+        for prefix, members in _groups(prompts, [_group_key(r) for r in requests]):
+            kept = shared_prefix.compute_prefix(self.model, prefix)
+            members.sort(key=lambda i: len(prompts[i]))
+            for start in range(0, len(members), ROWS):
+                rows = members[start : start + ROWS]
+                own = [prompts[i][len(prefix) :] for i in rows]
+                seeds = [requests[i].seed for i in rows]
+                for i, ids in zip(rows, self._write(own, seeds, kept, sampling), strict=True):
+                    answers[i] = ids
+        return [self._generation(ids, sampling.stop) for ids in answers]
+
+    @torch.no_grad()
+    def score(self, items: Sequence[Scorable]) -> list[Score]:
+        scores: list[Score] = [Score(0.0, 0)] * len(items)
+        for i, ids, states in self._reply_states(items):
+            scores[i] = Score(self._logprob(states, ids), len(ids))
+        return scores
+
+    def reply_states(self, items: Sequence[Scorable]) -> list[tuple[list[int], Tensor]]:
+        """For each item the reply's token ids and the states (tokens, width) that predict them.
+
+        The states times the output embedding are the model's next-token logits; they are 85 times
+        smaller than the logits themselves, so a teacher can be kept in memory whole.
+        """
+        found: list[tuple[list[int], Tensor]] = [([], torch.empty(0))] * len(items)
+        for i, ids, states in self._reply_states(items):
+            found[i] = (ids, states.clone())
+        return found
+
+    def _prompt_ids(self, request: Request) -> list[int]:
+        if request.text:
+            return self.tokenizer(request.text).input_ids
+        return self.conversation_ids(request.conversation)
+
+    def conversation_ids(self, conversation: Conversation) -> list[int]:
+        messages = [{"role": m.role, "content": m.content} for m in conversation]
+        return self.tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=True, return_dict=False
+        )
+
+    def reply_ids(self, item: Scorable) -> list[int]:
+        ids = self.tokenizer(item.reply, add_special_tokens=False).input_ids
+        return [*ids, self.end] if item.ended else ids
+
+    @torch.no_grad()
+    def _write(
+        self,
+        prompts: list[list[int]],
+        seeds: list[int],
+        prefix: list[tuple[Tensor, Tensor]],
+        sampling: Sampling,
+    ) -> list[list[int]]:
+        """Sample every row to its end; rows that have ended leave the batch."""
+        device = self.model.device
+        lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+        cache = RowCache(len(prompts), int(lengths.max()) + sampling.max_tokens, prefix)
+        tokens, positions = _padded(prompts, device)
+        states = shared_prefix.hidden_states(self.model, tokens, positions, cache)
+        rows = torch.arange(
+            len(prompts), device=device
+        )  # which answer each row of the batch belongs to
+        states = states[rows, lengths - 1]
+        noise = torch.stack([_uniforms(seed, sampling.max_tokens) for seed in seeds]).to(device)
+        written: list[list[int]] = [[] for _ in prompts]
+        ends = torch.tensor(sorted(self._ends(sampling.stop)), device=device)
+        for step in range(sampling.max_tokens):
+            chosen = _choose(self._logits(states), noise[rows, step], sampling)
+            for row, token in zip(rows.tolist(), chosen.tolist(), strict=True):
+                written[row].append(token)
+            alive = ~torch.isin(chosen, ends)
+            if step + 1 == sampling.max_tokens or not alive.any():
+                break
+            if alive.sum() <= 0.9 * len(rows):  # shrinking copies the cache, so not every time
+                kept = alive.nonzero().squeeze(1)
+                cache.keep_rows(kept)
+                rows, chosen, lengths = rows[kept], chosen[kept], lengths[kept]
+            states = shared_prefix.hidden_states(
+                self.model, chosen.unsqueeze(1), (lengths + step).unsqueeze(1), cache
+            )[:, 0]
+        return [_until(ids, set(ends.tolist())) for ids in written]
+
+    @torch.no_grad()
+    def _reply_states(self, items: Sequence[Scorable]) -> Iterator[tuple[int, list[int], Tensor]]:
+        prompts = [self.conversation_ids(item.conversation) for item in items]
+        replies = [self.reply_ids(item) for item in items]
+        keys = [item.conversation[:-1] for item in items]
+        for prefix, members in _groups(prompts, keys):
+            kept = shared_prefix.compute_prefix(self.model, prefix)
+            own = {i: prompts[i][len(prefix) :] for i in members}
+            members.sort(key=lambda i: len(own[i]) + len(replies[i]))
+            for rows in _by_tokens(members, [len(own[i]) + len(replies[i]) for i in members]):
+                tokens, positions = _padded([own[i] + replies[i] for i in rows], self.model.device)
+                cache = RowCache(len(rows), tokens.shape[1], kept)
+                states = shared_prefix.hidden_states(self.model, tokens, positions, cache)
+                for row, i in enumerate(rows):
+                    start = len(own[i]) - 1
+                    yield i, replies[i], states[row, start : start + len(replies[i])]
+
+    def _logits(self, states: Tensor) -> Tensor:
+        return self.model.get_output_embeddings()(states)
+
+    def _logprob(self, states: Tensor, ids: list[int]) -> float:
+        targets = torch.tensor(ids, device=states.device)
+        total = 0.0
+        for start in range(0, len(ids), HEAD_TOKENS):
+            part = slice(start, start + HEAD_TOKENS)
+            logits = self._logits(states[part]).float()
+            picked = logits.gather(1, targets[part].unsqueeze(1)).squeeze(1)
+            total += float((picked - logits.logsumexp(-1)).sum())
+        return total
+
+    def _generation(self, ids: list[int], stop: tuple[str, ...]) -> Generation:
+        ended = bool(ids) and ids[-1] in self._ends(stop)
+        kept = ids[:-1] if ended else ids
+        text = self.tokenizer.decode(kept, skip_special_tokens=True).strip()
+        return Generation(text, len(kept), "stop" if ended else "length")
+
+    def _ends(self, stop: tuple[str, ...]) -> set[int]:
+        """The end token, and every token whose text contains a stop string."""
+        if stop not in self._stops:
+            texts = enumerate(
+                self.tokenizer.batch_decode([[i] for i in range(len(self.tokenizer))])
+            )
+            found = {i for i, text in texts if any(s in text for s in stop)} if stop else set()
+            self._stops[stop] = found | {self.end}
+        return self._stops[stop]
+
+
+def _group_key(request: Request) -> Conversation | str:
+    return "text" if request.text else request.conversation[:-1]
+
+
+def _groups(
+    prompts: list[list[int]], keys: Sequence[Conversation | str]
+) -> Iterator[tuple[list[int], list[int]]]:
+    """Members that share their earlier turns, with the token prefix they have in common."""
+    groups: dict[Conversation | str, list[int]] = defaultdict(list)
+    for i, key in enumerate(keys):
+        groups[key].append(i)
+    for members in groups.values():
+        shared = os.path.commonprefix([prompts[i] for i in members])
+        shortest = min(len(prompts[i]) for i in members)
+        # every row keeps at least one token of its own, to predict from
+        yield shared[: min(len(shared), shortest - 1)], members
+
+
+def _by_tokens(members: list[int], lengths: list[int]) -> Iterator[list[int]]:
+    """Batches of sorted members whose padded size stays within TOKENS."""
+    rows: list[int] = []
+    for i, length in zip(members, lengths, strict=True):
+        if rows and (len(rows) + 1) * length > TOKENS:
+            yield rows
+            rows = []
+        rows.append(i)
+    if rows:
+        yield rows
+
+
+def _padded(sequences: list[list[int]], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token ids and slots, both (rows, longest), padded on the right.
+
+    Padding comes after a row's last token, so nothing that counts attends to it, and the
+    tokens written later overwrite its slots.
+    """
+    longest = max(map(len, sequences))
+    tokens = torch.zeros(len(sequences), longest, dtype=torch.long)
+    for row, ids in enumerate(sequences):
+        tokens[row, : len(ids)] = torch.tensor(ids)
+    return tokens.to(device), torch.arange(longest, device=device).expand(len(sequences), -1)
+
+
+def _uniforms(seed: int, count: int) -> Tensor:
+    return torch.rand(count, generator=torch.Generator().manual_seed(seed))
+
+
+def _choose(logits: Tensor, noise: Tensor, sampling: Sampling) -> Tensor:
+    """Draw one token a row, (rows,), by inverting the cumulative distribution at `noise`."""
+    if sampling.temperature == 0:
+        return logits.argmax(-1)
+    top, tokens = logits.topk(min(sampling.top_k, logits.shape[-1]))
+    probabilities = torch.softmax(top.float() / sampling.temperature, dim=-1)
+    cumulative = probabilities.cumsum(-1)
+    # nucleus: keep a token while the mass before it is below top_p (the first always stays)
+    probabilities = probabilities.masked_fill(cumulative - probabilities >= sampling.top_p, 0.0)
+    cumulative = probabilities.cumsum(-1)
+    index = torch.searchsorted(cumulative, (noise.unsqueeze(1) * cumulative[:, -1:]))
+    return tokens.gather(1, index.clamp_(max=tokens.shape[1] - 1)).squeeze(1)
+
+
+def _until(ids: list[int], ends: set[int]) -> list[int]:
+    return next((ids[: i + 1] for i, token in enumerate(ids) if token in ends), ids)
