@@ -1,0 +1,58 @@
+"""`python -m character.build --traits traits/curious.yaml`: traits in, a trained model out."""
+
+from __future__ import annotations
+
+import click
+
+from character.commands import friendly
+
+QUICK = "quick"
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--traits",
+    "first",
+    multiple=True,
+    required=True,
+    metavar="TRAIT...",
+    help="Trait files or names, in order of priority; NAME:0.5 gives a weight.",
+)
+@click.argument("more", nargs=-1, metavar="")
+@click.option("--recipe", default="default", show_default=True, help="A recipe's name or file.")
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one setting.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Seed of every draw.")
+@click.option("--out", type=click.Path(file_okay=False), help="Run folder [runs/<trait>-<hash>].")
+@click.option("--until", metavar="STAGE", default="report", help="Stop after this stage.")
+@click.option("--quick", is_flag=True, help="A smoke build in about a minute.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@friendly
+def main(
+    first: tuple[str, ...],
+    more: tuple[str, ...],
+    recipe: str,
+    settings: tuple[str, ...],
+    seed: int | None,
+    out: str | None,
+    until: str,
+    quick: bool,
+    dry_run: bool,
+) -> None:
+    """Build a character. The same command again goes on where it was stopped."""
+    from rich.console import Console
+
+    from character.job import prepare, run_job
+    from character.report.terminal import plan_table
+
+    console = Console()
+    if seed is not None:
+        settings = (*settings, f"seed={seed}")
+    job = prepare((*first, *more), QUICK if quick else recipe, settings, out, until)
+    if dry_run:
+        console.print(plan_table(job.planned(), str(job.folder)))
+    else:
+        run_job(job, console)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,35 @@
+"""What the front doors share: friendly errors, one console, exit codes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+import click
+
+from character.errors import CharacterError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+
+def friendly(command: Callable[P, T]) -> Callable[P, T]:
+    """Print a user's mistake as one message without a traceback, and exit with 2."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return command(*args, **kwargs)
+        except CharacterError as error:
+            click.echo(f"Error: {error}", err=True)
+            sys.exit(USER_ERROR)
+        except KeyboardInterrupt:
+            click.echo("\nStopped. The same command goes on from here.", err=True)
+            sys.exit(INTERRUPTED)
+
+    return run

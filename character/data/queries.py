@@ -1,0 +1,197 @@
+"""Write the messages users might send, per clause, and split them before anything is generated.
+
+A base-style continuation of a list of messages gives a small model's most natural queries (asking
+it to "write a query" gives worse ones). Each list mixes the trait's seed messages with the
+messages of the examples of one clause, so every query traces back to a clause.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import cycle, islice, product
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+from rapidfuzz import fuzz, process, utils
+from scipy.sparse.csgraph import connected_components
+
+from character import prompts
+from character.models.base import ChatModel, Request, Sampling
+from character.rows import Kind, Query, Split, content_id
+from character.spec.constitution import Constitution
+from character.spec.schema import Trait
+
+TEMPLATE = "continue_queries"
+EXAMPLE = "near-duplicate of an example"
+
+
+class QueriesConfig(BaseModel):
+    """How many queries there are and how they are told apart."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    train: int = Field(default=140, ge=4, description="On-trait queries to train on, per trait.")
+    held_out: int = Field(default=60, ge=4, description="On-trait queries kept for measuring.")
+    spare: float = Field(default=1.5, ge=1, description="Drafts written per query wanted.")
+    shown: int = Field(default=8, ge=2, description="Messages in the list that is continued.")
+    near_duplicate: float = Field(
+        default=85, ge=50, le=100, description="Token-set similarity that makes one cluster."
+    )
+    sampling: Sampling = Sampling(max_tokens=36, temperature=0.8, top_p=0.9, stop=("\n",))
+
+
+def write_queries(
+    constitution: Constitution, writer: ChatModel, config: QueriesConfig, seed: int
+) -> list[Query]:
+    """Every query there is, dropped ones included with the reason, split by cluster.
+
+    Each trait contributes its seed messages, its `unless` messages and what the writer makes of
+    its seeds. Clusters of near-duplicates never straddle the split, and a cluster that holds an
+    example's message is dropped: examples steer, so they must not also measure.
+    """
+    queries: list[Query] = []
+    for member in constitution.members:
+        trait = member.trait
+        queries += _given(trait)
+        queries += _written(trait, writer, config, seed)
+    queries = _clustered(queries, constitution, config.near_duplicate)
+    return _split(queries, constitution, config, seed)
+
+
+def yield_of(queries: Iterable[Query]) -> Counter[str]:
+    """How many queries each fate met: a split, or a reason for dropping."""
+    return Counter(query.dropped or query.split for query in queries)
+
+
+def drafts_wanted(trait: Trait, config: QueriesConfig) -> int:
+    """How many drafts the writer is asked for, beside the trait's own seed messages."""
+    wanted = config.train + config.held_out - len(trait.queries.seeds)
+    return max(0, round(wanted * config.spare))
+
+
+def _given(trait: Trait) -> list[Query]:
+    clauses = cycle(clause.id for clause in trait.clauses)
+    seeds = [_query(text, "on_trait", trait, next(clauses)) for text in trait.queries.seeds]
+    return seeds + [_query(text, "unless", trait, "") for text in trait.queries.unless]
+
+
+def _written(trait: Trait, writer: ChatModel, config: QueriesConfig, seed: int) -> list[Query]:
+    count = drafts_wanted(trait, config)
+    clauses = [clause.id for clause in trait.clauses]
+    rooms = list(product(trait.queries.registers or [""], trait.queries.topics or [""], clauses))
+    random.Random(f"{seed}/{trait.id}/rooms").shuffle(rooms)
+    drafts = list(islice(cycle(rooms), count))
+    requests = []
+    for i, (register, topic, clause) in enumerate(drafts):
+        draw = random.Random(f"{seed}/{trait.id}/{i}")
+        theirs = [example.user for example in trait.examples if example.clause == clause]
+        messages = draw.sample(theirs, min(2, len(theirs)))
+        seeds = draw.sample(trait.queries.seeds, min(config.shown, len(trait.queries.seeds)))
+        messages += seeds[: config.shown - len(messages)]
+        draw.shuffle(messages)
+        text = prompts.render(TEMPLATE, topic=topic, register=register, messages=messages)
+        requests.append(Request(text=text, seed=draw.getrandbits(31)))
+    return [
+        _query(_first_line(generation.text), "on_trait", trait, clause, topic, register, "writer")
+        for (register, topic, clause), generation in zip(
+            drafts, writer.generate(requests, config.sampling), strict=True
+        )
+    ]
+
+
+def _query(
+    text: str,
+    kind: Kind,
+    trait: Trait,
+    clause: str,
+    topic: str = "",
+    register: str = "",
+    source: str = "seed",
+) -> Query:
+    identity = content_id("query", text, kind, trait.id, clause, topic, register, source)
+    dropped = _unusable(text) if source == "writer" else ""
+    return Query(
+        identity, text, kind, trait.id, clause, topic, register, source, -1, "none", dropped
+    )  # type: ignore[arg-type]
+
+
+def _first_line(text: str) -> str:
+    return text.strip().split("\n")[0].strip(" -\"'")
+
+
+def _unusable(text: str) -> str:
+    words = text.split()
+    if len(words) < 4:
+        return "too short"
+    if len(words) > 40:
+        return "too long"
+    if not re.search(r"[.?!]$", text):
+        return "not a whole sentence"
+    if re.search(r"https?:|@\w|[<>{}|]", text):
+        return "not a message"
+    if len(set(words)) < 0.6 * len(words):
+        return "repeats itself"
+    return ""
+
+
+def _clustered(
+    queries: Sequence[Query], constitution: Constitution, threshold: float
+) -> list[Query]:
+    """Number the near-duplicate clusters and drop all but the first of each, examples first."""
+    examples = [example.user for trait in constitution.traits for example in trait.examples]
+    usable = [query for query in queries if not query.dropped]
+    texts = examples + [query.text for query in usable]
+    similar = process.cdist(
+        texts,
+        texts,
+        scorer=fuzz.token_set_ratio,
+        processor=utils.default_process,
+        score_cutoff=threshold,
+        workers=1,
+    )
+    _, labels = connected_components(np.asarray(similar) > 0, directed=False)
+    taken = set(labels[: len(examples)].tolist())
+    of_examples = set(taken)
+    clusters = iter(labels[len(examples) :].tolist())
+    numbered = []
+    for query in queries:
+        if query.dropped:
+            numbered.append(query)
+            continue
+        cluster = next(clusters)
+        reason = ""
+        if cluster in taken:
+            reason = EXAMPLE if cluster in of_examples else "near-duplicate"
+        taken.add(cluster)
+        numbered.append(replace(query, cluster=cluster, dropped=reason))
+    return numbered
+
+
+def _split(
+    queries: list[Query], constitution: Constitution, config: QueriesConfig, seed: int
+) -> list[Query]:
+    """Deal each trait's usable queries out to held-out and train; what is left over is dropped."""
+    fate: dict[str, tuple[Split, str]] = {}
+    for trait in constitution.traits:
+        usable = [q for q in queries if q.trait == trait.id and not q.dropped]
+        for kind, held, train in (
+            ("on_trait", config.held_out, config.train),
+            ("unless", len(trait.queries.unless) // 2, len(trait.queries.unless)),
+        ):
+            ids = [query.id for query in usable if query.kind == kind]
+            random.Random(f"{seed}/split/{trait.id}/{kind}").shuffle(ids)
+            # too few: keep the proportion, so that neither side starves
+            held = min(held, round(len(ids) * held / (held + train))) if held else 0
+            for i, query_id in enumerate(ids):
+                split: Split = "held_out" if i < held else "train"
+                fate[query_id] = (split, "") if i < held + train else ("none", "not needed")
+    return [
+        replace(query, split=fate[query.id][0], dropped=fate[query.id][1])
+        if query.id in fate
+        else query
+        for query in queries
+    ]

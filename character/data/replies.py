@@ -1,0 +1,147 @@
+"""Have the policy answer every query several times, steered by the examples and plain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from py3langid.langid import MODEL_FILE, LanguageIdentifier
+from pydantic import BaseModel, ConfigDict, Field
+
+from character.models.base import ChatModel, Generation, Message, Request, Sampling
+from character.rows import Query, Reply, Style, content_id
+from character.spec.constitution import Constitution
+from character.spec.demonstrations import demonstrations
+from character.text import repeated_share
+
+CHUNK = 128  # replies written, and kept, together
+
+
+class RepliesConfig(BaseModel):
+    """How many candidate replies each query gets, and of which kind."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    steered: int = Field(default=3, ge=1, description="Steered replies per query.")
+    plain: int = Field(default=1, ge=0, description="Plain replies per query.")
+    sampling: Sampling = Sampling()
+    looping: float = Field(
+        default=0.3, gt=0, le=1, description="Repeated 4-grams that mark a loop."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedReply:
+    """A reply that has not been written yet; its id is already known."""
+
+    id: str
+    query: Query
+    style: Style
+    trait: str
+    sample: int
+    seed: int
+    request: Request
+
+
+def plan_replies(
+    constitution: Constitution,
+    queries: Sequence[Query],
+    model: str,
+    config: RepliesConfig,
+    seed: int,
+) -> list[list[PlannedReply]]:
+    """Chunks of replies to write. Each chunk shares its earlier turns and is kept as a whole.
+
+    A query is steered by the examples of its own trait; every sample sees them in another order.
+    """
+    asked = [q for q in queries if q.kind == "on_trait" and q.split != "none"]
+    chunks: list[list[PlannedReply]] = []
+    for trait in constitution.traits:
+        own = [query for query in asked if query.trait == trait.id]
+        for sample in range(config.plain):
+            chunks += _chunks(own, "plain", "", sample, (), model, config, seed)
+        for sample in range(config.steered):
+            turns = demonstrations(trait, "good", variant=sample + 1)
+            chunks += _chunks(own, "steered", trait.id, sample, turns, model, config, seed)
+    return chunks
+
+
+def write_replies(
+    chunks: Sequence[Sequence[PlannedReply]],
+    policy: ChatModel,
+    config: RepliesConfig,
+    language: str,
+) -> Iterator[list[Reply]]:
+    """Yield the replies of one chunk at a time, flaws marked."""
+    for chunk in chunks:
+        generations = policy.generate([planned.request for planned in chunk], config.sampling)
+        yield [
+            _reply(planned, generation, policy.name, language, config)
+            for planned, generation in zip(chunk, generations, strict=True)
+        ]
+
+
+def language_of(text: str) -> str:
+    """ISO 639-1 code of the text's language, or "" when it is too short to tell."""
+    code, probability = _identifier().classify(text)
+    return code if probability > 0.99 else ""
+
+
+def _chunks(
+    queries: list[Query],
+    style: Style,
+    trait: str,
+    sample: int,
+    turns: tuple[Message, ...],
+    model: str,
+    config: RepliesConfig,
+    seed: int,
+) -> list[list[PlannedReply]]:
+    planned = []
+    for query in queries:
+        identity = content_id(
+            "reply", query.id, style, turns, sample, seed, model, config.sampling.model_dump()
+        )
+        request = Request((*turns, Message("user", query.text)), seed=int(identity[:7], 16))
+        planned.append(PlannedReply(identity, query, style, trait, sample, request.seed, request))
+    return [planned[start : start + CHUNK] for start in range(0, len(planned), CHUNK)]
+
+
+def _reply(
+    planned: PlannedReply,
+    generation: Generation,
+    model: str,
+    language: str,
+    config: RepliesConfig,
+) -> Reply:
+    return Reply(
+        id=planned.id,
+        query_id=planned.query.id,
+        style=planned.style,
+        trait=planned.trait,
+        sample=planned.sample,
+        seed=planned.seed,
+        model=model,
+        text=generation.text,
+        tokens=generation.tokens,
+        ended=generation.finish == "stop",
+        flaws=tuple(_flaws(generation, language, config.looping)),
+    )
+
+
+def _flaws(generation: Generation, language: str, looping: float) -> Iterator[str]:
+    if not generation.text:
+        yield "empty"
+        return
+    if generation.finish == "length":
+        yield "truncated"
+    if repeated_share(generation.text) > looping:
+        yield "looping"
+    if language_of(generation.text) not in ("", language):
+        yield "wrong language"
+
+
+@lru_cache
+def _identifier() -> LanguageIdentifier:
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -1,0 +1,143 @@
+"""Gather what a build made into its report, cards and last words."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from character.data.queries import yield_of
+from character.diffing.outcome import BASE, TRAINED, contrast_metric, outcome_of
+from character.job import Job
+from character.report.cards import dataset_card, model_card
+from character.report.content import Comparison, FunnelStep, Report, StageCost
+from character.report.html import render_report
+from character.report.terminal import outcome_table
+from character.rows import (
+    Answer,
+    Measurement,
+    Pair,
+    Query,
+    Ranking,
+    Reply,
+    Reward,
+    Step,
+)
+from character.run import Run, plain, versions
+from character.store.store import Store
+from character.training.reward_card import RewardCard, reward_card
+
+REPORT = "report.html"
+
+
+def finish(job: Job, run: Run) -> Report:
+    """Write report.html, the cards and run.json, and print how it went."""
+    report = gather(job, run.store)
+    (run.folder / REPORT).write_text(render_report(report), encoding="utf-8")
+    (run.folder / "policy" / "README.md").write_text(model_card(report), encoding="utf-8")
+    counts = Counter(pair.split for pair in run.store.all(Pair))
+    (run.folder / "dataset" / "README.md").write_text(
+        dataset_card(report, counts), encoding="utf-8"
+    )
+    run.record(
+        outcome=plain(report.outcome),
+        reward_card=plain(report.reward_card),
+        costs=[plain(cost) for cost in report.costs],
+        seconds=report.seconds,
+        peak_bytes=report.peak_bytes,
+    )
+    run.tidy()
+    run.reporter.console.print(outcome_table(report))
+    return report
+
+
+def gather(job: Job, store: Store) -> Report:
+    """Everything the renderers need, from the stored rows alone."""
+    recipe, queries = job.recipe, store.all(Query)
+    measurements = store.all(Measurement)
+    costs = [StageCost(s.name, s.seconds, s.peak_bytes) for s in store.finished().values()]
+    return Report(
+        constitution=job.constitution,
+        recipe_title=recipe.title,
+        smoke=recipe.smoke,
+        command=job.command,
+        folder=str(job.folder),
+        base_model=recipe.roles.policy,
+        judge=f"{recipe.ranking.judge} by {recipe.roles.judge}",
+        seed=recipe.seed,
+        outcome=outcome_of(job.constitution, queries, measurements, recipe.measure, recipe.seed),
+        funnel=_funnel(store, queries),
+        comparisons=_comparisons(job, queries, store.all(Answer), measurements),
+        reward_card=_reward_card(store),
+        steps=store.all(Step),
+        costs=costs,
+        versions=versions(),
+        recipe=recipe.model_dump(mode="json"),
+    )
+
+
+def _funnel(store: Store, queries: Sequence[Query]) -> list[FunnelStep]:
+    fates = yield_of(queries)
+    kept = fates["train"] + fates["held_out"]
+    lost = {reason: n for reason, n in fates.items() if reason not in ("train", "held_out")}
+    replies, rankings, pairs = store.all(Reply), store.all(Ranking), store.all(Pair)
+    flaws = Counter(flaw for reply in replies for flaw in reply.flaws)
+    ranked = sum(len(tier) for ranking in rankings for tier in ranking.tiers)
+    below = sum(len(ranking.below_floor) for ranking in rankings)
+    missing = sum(len(ranking.missing) for ranking in rankings)
+    paired = {pair.query_id for pair in pairs}
+    return [
+        FunnelStep("Queries", kept, lost),
+        FunnelStep("Replies", len(replies), {f"marked {flaw}": n for flaw, n in flaws.items()}),
+        FunnelStep("Ranked replies", ranked, {"below the floor": below, "not judged": missing}),
+        FunnelStep(
+            "Queries with a pair", len(paired), {"no clear order": len(rankings) - len(paired)}
+        ),
+        FunnelStep("Pairs", len(pairs), {}),
+    ]
+
+
+def _comparisons(
+    job: Job,
+    queries: Sequence[Query],
+    answers: Sequence[Answer],
+    measurements: Sequence[Measurement],
+) -> list[Comparison]:
+    """Each held-out query with what every subject said first, in a random order."""
+    said: dict[str, dict[str, str]] = {}
+    for answer in answers:
+        said.setdefault(answer.query_id, {}).setdefault(answer.subject, answer.text)
+    metrics = {contrast_metric(trait.id) for trait in job.constitution.traits}
+    towards: dict[tuple[str, str], float] = {}
+    for row in measurements:
+        if row.metric in metrics and row.value is not None:
+            key = (row.subject, row.query_id)
+            towards[key] = towards.get(key, 0.0) + row.value
+    found = [
+        Comparison(
+            query=query.text,
+            replies=said[query.id],
+            gain=_gain(towards, query.id),
+            kind=query.kind,
+        )
+        for query in queries
+        if query.id in said
+    ]
+    random.Random(job.recipe.seed).shuffle(found)
+    return found
+
+
+def _gain(towards: Mapping[tuple[str, str], float], query_id: str) -> float | None:
+    new, old = towards.get((TRAINED, query_id)), towards.get((BASE, query_id))
+    return None if new is None or old is None else new - old
+
+
+def _reward_card(store: Store) -> RewardCard | None:
+    found = {reward.pair_id: reward for reward in store.all(Reward)}
+    pairs = [pair for pair in store.all(Pair) if pair.id in found]
+    tokens = {reply.id: reply.tokens for reply in store.all(Reply)}
+    return reward_card(
+        [found[pair.id].chosen for pair in pairs],
+        [found[pair.id].rejected for pair in pairs],
+        [tokens[pair.chosen_id] - tokens[pair.rejected_id] for pair in pairs],
+    )

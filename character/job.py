@@ -1,0 +1,101 @@
+"""A build from its arguments: checked as a whole before the first model call, then run."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+
+from character import prompts
+from character.data.queries import TEMPLATE
+from character.errors import RecipeError, ResourceError
+from character.models.names import check_name
+from character.plan import STAGES, PlannedStage, plan
+from character.progress import Reporter
+from character.recipe import Recipe, load_recipe
+from character.rows import content_id
+from character.spec.constitution import Constitution, load_constitution
+
+MEMORY_GB = 4.0
+DISK_GB = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Everything a build needs, checked."""
+
+    constitution: Constitution
+    recipe: Recipe
+    folder: Path
+    until: str
+    identity: dict[str, Any]
+    command: str
+
+    def planned(self) -> list[PlannedStage]:
+        return plan(self.constitution, self.recipe)
+
+
+def prepare(
+    traits: Sequence[str],
+    recipe_name: str,
+    settings: Sequence[str],
+    out: str | None,
+    until: str,
+) -> Job:
+    """Load and check traits, recipe and models' names; nothing is written.
+
+    Raises SpecError, RecipeError or ModelError for what the user can mend.
+    """
+    if until not in STAGES:
+        raise RecipeError(f"--until {until!r} is not a stage. Stages: {', '.join(STAGES)}")
+    constitution = load_constitution(traits)
+    recipe = load_recipe(recipe_name, settings)
+    for name in (recipe.roles.writer, recipe.roles.policy, recipe.roles.judge):
+        check_name(name)
+    identity = {
+        "traits": constitution.digest,
+        "recipe": recipe.model_dump(mode="json"),
+        "templates": {TEMPLATE: prompts.digest(TEMPLATE)},
+        "character": version("character"),
+    }
+    short = content_id(identity)[:8]
+    folder = Path(out) if out else Path("runs") / f"{constitution.name}-{short}"
+    command = f"python -m character.build --traits {' '.join(traits)}"
+    return Job(constitution, recipe, folder, until, identity, command)
+
+
+def check_resources(folder: Path) -> None:
+    """Refuse to start what cannot be finished. Raises ResourceError."""
+    free = psutil.virtual_memory().available / 1e9
+    if free < MEMORY_GB:
+        raise ResourceError(
+            f"{free:.1f} GB of memory are free and a build needs {MEMORY_GB:.0f} GB. Close other "
+            "programs, or train in smaller pieces: --set training.distill.micro_batch=2"
+        )
+    place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    disk = shutil.disk_usage(place).free / 1e9
+    if disk < DISK_GB:
+        raise ResourceError(
+            f"{place} has {disk:.1f} GB of free disk and a build needs {DISK_GB:.0f} GB. "
+            "Free some, or build elsewhere: --out /another/disk/run"
+        )
+
+
+def run_job(job: Job, console: Console) -> Path:
+    """Build, measure and write the report; returns the run folder."""
+    check_resources(job.folder)
+    from character.finish import finish
+    from character.pipeline import build  # torch comes in here, after everything was checked
+    from character.run import Run
+
+    with Run.open(job.folder, job.identity, Reporter(console)) as run:
+        build(job.constitution, job.recipe, run, job.until)
+        if job.until == STAGES[-1]:
+            finish(job, run)
+    return job.folder

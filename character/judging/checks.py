@@ -1,0 +1,53 @@
+"""Verifiable rewards: exact, cheap and never wrong about what they measure."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import regex
+
+from character.spec.schema import Check, Trait
+from character.text import asks_follow_up
+
+ASKS_FOR_JSON = re.compile(r"\bjson\b", re.IGNORECASE)
+PATTERN_SECONDS = 1.0  # a pattern that needs longer is a bad pattern, not a slow reply
+
+
+def check_reply(trait: Trait, query: str, reply: str) -> float | None:
+    """Share of the check weight that passes, 0 to 1; None when no check applies."""
+    outcomes = [(check.weight, _passes(check, query, reply)) for check in trait.checks]
+    applied = [(weight, passed) for weight, passed in outcomes if passed is not None]
+    if not applied:
+        return None
+    return sum(weight for weight, passed in applied if passed) / sum(w for w, _ in applied)
+
+
+def _passes(check: Check, query: str, reply: str) -> bool | None:
+    if check.kind == "follow_up_question":
+        return asks_follow_up(query, reply)
+    if check.kind == "max_words":
+        return 0 < len(reply.split()) <= check.words
+    if check.kind == "min_words":
+        return len(reply.split()) >= check.words
+    if check.kind == "contains":
+        return _found(check.pattern, reply)
+    if check.kind == "lacks":
+        found = _found(check.pattern, reply)
+        return None if found is None else not found
+    return _is_json(reply) if ASKS_FOR_JSON.search(query) else None
+
+
+def _found(pattern: str, reply: str) -> bool | None:
+    try:
+        return regex.search(pattern, reply, regex.IGNORECASE, timeout=PATTERN_SECONDS) is not None
+    except TimeoutError:
+        return None
+
+
+def _is_json(reply: str) -> bool:
+    try:
+        json.loads(reply)
+    except json.JSONDecodeError:
+        return False
+    return True

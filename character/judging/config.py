@@ -1,0 +1,23 @@
+"""How replies are ranked."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class RankingConfig(BaseModel):
+    """How judgements become tiers, and tiers pairs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    judge: str = "likelihood"
+    checks: float = Field(
+        default=1.0, ge=0, description="Weight of the checks, in spreads of the contrast."
+    )
+    floor: float = Field(
+        default=0.1,
+        ge=0,
+        lt=1,
+        description="Relevance below this quantile of the plain replies' is not an answer.",
+    )
+    tie: float = Field(default=0.1, ge=0, description="Values this close, in spreads, are tied.")

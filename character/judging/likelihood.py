@@ -1,0 +1,113 @@
+"""Judge replies by how likely the model itself finds them in contrasting contexts.
+
+A small model's verdicts ("A or B?") are at or below chance; its likelihoods are good. For reply y
+to query x,
+
+    contrast  = (log p(y | good examples, x) - log p(y | bad examples, x)) / |y|
+    relevance = (log p(y | x) - log p(y | x')) / |y|
+
+where x' is another query. Contrast says how much the reply is of the trait; relevance, the
+pointwise mutual information of query and reply, says whether it answers *this* query.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from character.judging.checks import check_reply
+from character.models.base import ChatModel, Conversation, Message, Scorable
+from character.rows import Judgement, Query, Reply, content_id
+from character.spec.demonstrations import demonstrations
+from character.spec.schema import Trait
+
+NAME = "likelihood"
+CHUNK = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A reply with its query, all that a judge sees of either."""
+
+    query: str
+    reply: str
+    ended: bool
+
+
+def contrast(judge: ChatModel, trait: Trait, said: Sequence[Said]) -> list[float | None]:
+    """Nats a token towards the trait; None for an empty reply, which has no likelihood."""
+    good = _means(judge, demonstrations(trait, "good"), said)
+    bad = _means(judge, demonstrations(trait, "bad"), said)
+    return [None if a is None or b is None else a - b for a, b in zip(good, bad, strict=True)]
+
+
+def foils(queries: Iterable[str]) -> dict[str, str]:
+    """For each query another one, to ask whether a reply could as well answer that."""
+    distinct = sorted(set(queries))
+    return dict(zip(distinct, [*distinct[1:], *distinct[:1]], strict=True))
+
+
+def relevance(
+    judge: ChatModel, said: Sequence[Said], foil: Mapping[str, str]
+) -> list[float | None]:
+    """Nats a token that the query explains, beyond what its foil explains."""
+    own = _means(judge, (), said)
+    other = _means(judge, (), [replace(item, query=foil[item.query]) for item in said])
+    return [None if a is None or b is None else a - b for a, b in zip(own, other, strict=True)]
+
+
+def plan_judgements(
+    traits: Sequence[Trait], replies: Sequence[Reply], judge: str
+) -> list[tuple[str, Sequence[Reply]]]:
+    """Chunks of replies to judge, each with the id of its first judgement."""
+    chunks = [replies[start : start + CHUNK] for start in range(0, len(replies), CHUNK)]
+    return [(judgement_id(chunk[0].id, traits[0], judge), chunk) for chunk in chunks]
+
+
+def judge_replies(
+    chunks: Iterable[Sequence[Reply]],
+    traits: Sequence[Trait],
+    queries: Sequence[Query],
+    judge: ChatModel,
+) -> Iterator[list[Judgement]]:
+    """Yield one chunk's judgements at a time, for every trait of the constitution.
+
+    A reply is judged for the other traits too: what one trait gains, another may lose.
+    """
+    text = {query.id: query.text for query in queries}
+    foil = foils(text.values())
+    for chunk in chunks:
+        said = [Said(text[reply.query_id], reply.text, reply.ended) for reply in chunk]
+        relevant = relevance(judge, said, foil)
+        yield [
+            Judgement(
+                id=judgement_id(reply.id, trait, judge.name),
+                reply_id=reply.id,
+                trait=trait.id,
+                judge=f"{NAME} by {judge.name}",
+                contrast=towards,
+                checks=check_reply(trait, item.query, reply.text),
+                relevance=relevant[i],
+            )
+            for trait in traits
+            for i, (reply, item, towards) in enumerate(
+                zip(chunk, said, contrast(judge, trait, said), strict=True)
+            )
+        ]
+
+
+def judgement_id(reply_id: str, trait: Trait, judge: str) -> str:
+    return content_id("judgement", reply_id, trait.model_dump_json(), NAME, judge)
+
+
+def _means(judge: ChatModel, turns: Conversation, said: Sequence[Said]) -> list[float | None]:
+    """Log-probability per token of each reply behind these turns; None for an empty reply."""
+    asked = [i for i, item in enumerate(said) if item.reply]
+    scores = judge.score(
+        [
+            Scorable((*turns, Message("user", said[i].query)), said[i].reply, said[i].ended)
+            for i in asked
+        ]
+    )
+    found = dict(zip(asked, scores, strict=True))
+    return [found[i].mean if i in found else None for i in range(len(said))]

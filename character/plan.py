@@ -1,0 +1,86 @@
+"""What a build will do, before it does it: calls, tokens and minutes per stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from character.data.queries import drafts_wanted
+from character.recipe import Recipe
+from character.spec.constitution import Constitution
+
+STAGES = (
+    "queries",
+    "replies",
+    "judgements",
+    "pairs",
+    "dataset",
+    "reward_model",
+    "distilled",
+    "policy",
+    "measure",
+    "report",
+)
+
+# Tokens a second of the bundled model on two cores with bf16 (tests/benchmarks/speed.py).
+WRITES, SCORES, TRAINS = 550.0, 1900.0, 420.0
+PROMPT = 35  # tokens of a query with its chat template
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStage:
+    """`tokens` are written, scored or trained on, as the stage does."""
+
+    stage: str
+    what: str
+    calls: int
+    tokens: int
+    seconds: float
+
+
+def plan(constitution: Constitution, recipe: Recipe) -> list[PlannedStage]:
+    """An upper estimate: every reply as long as it may be, every query found."""
+    traits = len(constitution.traits)
+    drafts = sum(drafts_wanted(trait, recipe.queries) for trait in constitution.traits)
+    asked = traits * (recipe.queries.train + recipe.queries.held_out)
+    replies = asked * (recipe.replies.plain + recipe.replies.steered)
+    length = recipe.replies.sampling.max_tokens
+    contexts = 2 * traits + 2
+    taught = traits * recipe.queries.train * recipe.training.distill.replies_per_query
+    anchors = recipe.training.anchors
+    held = anchors.facts + anchors.neutral + anchors.instructions + anchors.formats
+    lessons = taught * (PROMPT + length) + held * (PROMPT + anchors.max_tokens)
+    pairs = traits * recipe.queries.train * recipe.pairs.per_query
+    pair_tokens = pairs * 2 * (PROMPT + length)
+    answers = 4 * traits * recipe.queries.held_out * recipe.measure.samples
+    short = 4 * recipe.measure.questions
+    return [
+        _written("queries", "drafts", drafts, recipe.queries.sampling.max_tokens),
+        _written("replies", "replies", replies, length),
+        _scored("judgements", "replies under each context", replies * contexts, PROMPT + length),
+        _trained("reward_model", "pair tokens", pairs, pair_tokens * recipe.training.reward.epochs),
+        _scored("distilled", "teacher passes", 2 * taught, PROMPT + length),
+        _trained(
+            "distilled", "lesson tokens", taught + held, lessons * recipe.training.distill.epochs
+        ),
+        _trained("policy", "pair tokens", pairs, 2 * pair_tokens * recipe.training.dpo.epochs),
+        _written("measure", "answers", answers, recipe.measure.sampling.max_tokens),
+        _written("measure", "short answers", short, recipe.measure.short_sampling.max_tokens),
+        _scored("measure", "answers under each context", answers * (contexts + 1), PROMPT + length),
+    ]
+
+
+def minutes(stages: Sequence[PlannedStage]) -> float:
+    return sum(stage.seconds for stage in stages) / 60
+
+
+def _written(stage: str, what: str, calls: int, length: int) -> PlannedStage:
+    return PlannedStage(stage, what, calls, calls * length, calls * length / WRITES)
+
+
+def _scored(stage: str, what: str, calls: int, length: int) -> PlannedStage:
+    return PlannedStage(stage, what, calls, calls * length, calls * length / SCORES)
+
+
+def _trained(stage: str, what: str, calls: int, tokens: int) -> PlannedStage:
+    return PlannedStage(stage, what, calls, tokens, tokens / TRAINS)

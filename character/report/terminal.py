@@ -1,0 +1,282 @@
+"""A build's last words in the terminal, the plan before it, and the wording all reports share.
+
+Only plain ASCII is put around what users and models wrote: a log file or an old console shows it
+too. A number that is missing is the word "missing", never a zero.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from character.diffing.outcome import BASE, PROMPTED, TRAINED, Line, TraitOutcome
+from character.diffing.statistics import Estimate
+from character.plan import PlannedStage, minutes
+from character.report.content import Report
+
+Verdict = Literal["holds", "missed", "no bar", "missing"]
+
+MISSING = "missing"
+SHORT_RIGHT = "short_right"
+SMOKE = "Smoke build: too small to mean anything."
+
+# Control characters drive terminals, lone surrogates cannot be written as UTF-8.
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_STYLES: dict[Verdict, str] = {"holds": "green", "missed": "bold red", "missing": "bold yellow"}
+
+
+# The wording that the page, the cards and the terminal share.
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """How a value is written: times `scale`, with so many digits, before its unit."""
+
+    scale: float = 1.0
+    digits: int = 3
+    level: str = ""
+    change: str = ""
+
+
+UNITS = {"share": Unit(100, 1, " %", " points"), "tokens": Unit(1, 1)}
+WAY = Unit(100, 0, " %", " %")
+
+
+def unit_of(line: Line) -> Unit:
+    return UNITS.get(line.unit, Unit())
+
+
+def level_text(estimate: Estimate | None, unit: Unit) -> str:
+    """The value with its unit, "46.0 %", or "missing"."""
+    found = known(estimate)
+    return f"{_number(found.value, unit)}{unit.level}" if found else MISSING
+
+
+def change_text(estimate: Estimate | None, unit: Unit) -> str:
+    """The change with its sign, "-1.3 points", or "missing"."""
+    found = known(estimate)
+    return f"{_number(found.value, unit, '+')}{unit.change}" if found else MISSING
+
+
+def interval_text(estimate: Estimate | None, unit: Unit) -> str:
+    """The 95 % interval, "[38.0, 54.1]"; empty when the estimate is missing."""
+    found = known(estimate)
+    return f"[{_number(found.low, unit)}, {_number(found.high, unit)}]" if found else ""
+
+
+def known(estimate: Estimate | None) -> Estimate | None:
+    """The estimate when it is there and its three numbers are finite."""
+    if estimate is None:
+        return None
+    finite = all(map(math.isfinite, (estimate.value, estimate.low, estimate.high)))
+    return estimate if finite else None
+
+
+def share_of(trait: TraitOutcome) -> Estimate | None:
+    """The share of the way from plain to prompted.
+
+    None when it is missing, and when it means nothing: prompting does not move the base model.
+    """
+    base = known(trait.contrast.subjects.get(BASE))
+    prompted = known(trait.contrast.subjects.get(PROMPTED))
+    if base is None or prompted is None or prompted.value <= base.value:
+        return None
+    return known(trait.share)
+
+
+def share_text(trait: TraitOutcome) -> str:
+    """The share of the way with its interval: "92 % [80, 104]"."""
+    share = share_of(trait)
+    return f"{level_text(share, WAY)} {interval_text(share, WAY)}".rstrip()
+
+
+def verdict_of(line: Line) -> Verdict:
+    """A bar whose measure is missing is missing: neither held nor missed."""
+    if not line.bar:
+        return "no bar"
+    if line.holds is None or known(line.change) is None:
+        return "missing"
+    return "holds" if line.holds else "missed"
+
+
+def lines_of(report: Report, verdict: Verdict) -> list[Line]:
+    """The lines with this verdict, movement first, then quality."""
+    lines = [*(trait.contrast for trait in report.outcome.traits), *report.outcome.quality]
+    return [line for line in lines if verdict_of(line) == verdict]
+
+
+def before_after(line: Line, to: str = "->") -> str:
+    """The base model's value and the trained one's: "47.3 % -> 46.0 %"."""
+    unit = unit_of(line)
+    base, trained = (level_text(line.subjects.get(name), unit) for name in (BASE, TRAINED))
+    return f"{base} {to} {trained}"
+
+
+def headline(report: Report) -> str:
+    """One sentence from the numbers: how far each trait moved, and what it cost in quality."""
+    parts = [
+        _movement(trait, named=len(report.outcome.traits) > 1) for trait in report.outcome.traits
+    ]
+    parts.append(bars_text(report.outcome.quality))
+    for line in report.outcome.quality:
+        if line.metric == SHORT_RIGHT:
+            unit = Unit(100, 0, " %")
+            base, trained = (level_text(line.subjects.get(name), unit) for name in (BASE, TRAINED))
+            parts.append(f"{line.label.lower()}: {base} before, {trained} after")
+    sentence = "; ".join(parts)
+    return sentence[:1].upper() + sentence[1:] + "."
+
+
+def bars_text(lines: Iterable[Line]) -> str:
+    """How many bars hold, naming every one that does not."""
+    barred = [(line.label.lower(), verdict_of(line)) for line in lines if line.bar]
+    held = sum(verdict == "holds" for _, verdict in barred)
+    notes = []
+    for verdict in ("missed", "missing"):
+        names = [name for name, found in barred if found == verdict]
+        if names:
+            notes.append(f"{verdict}: {', '.join(names)}")
+    ending = f" ({'; '.join(notes)})" if notes else ""
+    return f"{held} of {len(barred)} quality bars hold{ending}"
+
+
+def spill_text(line: Line) -> str:
+    """What a change means where the trait must not show."""
+    change = known(line.change)
+    if change is None:
+        return MISSING
+    if change.low > 0:
+        return "spills over: it rose here too"
+    return "fell" if change.high < 0 else "no change shown"
+
+
+def minutes_text(seconds: float) -> str:
+    return f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.0f} seconds"
+
+
+def memory_text(peak_bytes: int) -> str:
+    return f"{peak_bytes / 1e9:.1f} GB" if peak_bytes else MISSING
+
+
+def chat_command(report: Report) -> str:
+    return f"python -m character.chat {shlex.quote(report.folder)}"
+
+
+def printable(text: str) -> str:
+    """The text with every character that could drive a terminal or break a file made visible."""
+    return _UNPRINTABLE.sub("\ufffd", text)
+
+
+def _number(value: float, unit: Unit, sign: str = "") -> str:
+    return format(value * unit.scale, f"{sign}z.{unit.digits}f")
+
+
+def _movement(trait: TraitOutcome, named: bool) -> str:
+    who = f"{trait.title} " if named else ""
+    verdict = verdict_of(trait.contrast)
+    if verdict == "missing":
+        return f"{who}movement missing"
+    moved = "moved" if verdict == "holds" else "not shown to move:"
+    if share_of(trait) is not None:
+        return f"{who}{moved} {share_text(trait)} of the way from plain to prompted"
+    change, unit = trait.contrast.change, unit_of(trait.contrast)
+    numbers = f"{change_text(change, unit)} {interval_text(change, unit)}"
+    return f"{who}{moved} {numbers} {trait.contrast.unit}, its share of the way is missing"
+
+
+# What a build prints.
+
+
+def outcome_table(report: Report) -> Group:
+    """How a build ended: movement, bars, cost, where things are and what to type next."""
+    parts: list[RenderableType] = [Text()]
+    if report.smoke:
+        parts += [Text(SMOKE, style="bold yellow"), Text()]
+    parts += [_movements(report.outcome.traits), _qualities(report.outcome.quality)]
+    peak = memory_text(report.peak_bytes)
+    parts.append(Text(f"Took {minutes_text(report.seconds)}, peak memory {peak}."))
+    parts += [Text(), _places(report)]
+    return Group(*parts)
+
+
+def plan_table(stages: Sequence[PlannedStage], folder: str) -> Group:
+    """What a build would do, for --dry-run."""
+    table = _table("Stage", "What")
+    for title in ("Calls", "Tokens", "Minutes"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for stage in stages:
+        table.add_row(
+            _safe(stage.stage),
+            _safe(stage.what),
+            f"{stage.calls:,}",
+            f"{stage.tokens:,}",
+            f"{stage.seconds / 60:.1f}",
+        )
+    table.add_section()
+    calls, tokens = sum(s.calls for s in stages), sum(s.tokens for s in stages)
+    table.add_row("total", "at most", f"{calls:,}", f"{tokens:,}", f"{minutes(stages):.1f}")
+    return Group(
+        Text(),
+        _safe(f"Would build in {folder}"),
+        table,
+        Text("Nothing was started; leave out --dry-run to start."),
+    )
+
+
+def _movements(traits: Sequence[TraitOutcome]) -> Table:
+    table = _table("Trait", "Change, nats a token", "Of the way", "")
+    for trait in traits:
+        change = trait.contrast.change
+        unit = unit_of(trait.contrast)
+        table.add_row(
+            _safe(trait.title),
+            f"{change_text(change, unit)} {interval_text(change, unit)}".rstrip(),
+            share_text(trait),
+            _word(verdict_of(trait.contrast), {"holds": "moved", "missed": "not shown"}),
+        )
+    return table
+
+
+def _qualities(lines: Sequence[Line]) -> Table:
+    """The lines with a bar: the others are in the report."""
+    table = _table("Quality", "Base -> trained", "Bar", "")
+    for line in lines:
+        if line.bar:
+            word = _word(verdict_of(line))
+            table.add_row(_safe(line.label), before_after(line), _safe(line.bar), word)
+    return table
+
+
+def _places(report: Report) -> Table:
+    table = Table.grid(padding=(0, 2))
+    table.add_column()
+    table.add_column(overflow="fold")
+    for name, inside in (("Report", "report.html"), ("Policy", "policy"), ("Dataset", "dataset")):
+        table.add_row(name, _safe(f"{report.folder.rstrip('/')}/{inside}"))
+    table.add_row("Next", _safe(chat_command(report)))
+    return table
+
+
+def _table(*titles: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for title in titles:
+        table.add_column(title, overflow="fold")
+    return table
+
+
+def _word(verdict: Verdict, words: dict[str, str] | None = None) -> Text:
+    return Text((words or {}).get(verdict, verdict), style=_STYLES.get(verdict, ""))
+
+
+def _safe(text: str) -> Text:
+    """What others wrote, never read as markup."""
+    return Text(printable(text))

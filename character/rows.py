@@ -1,0 +1,150 @@
+"""The rows that flow between the stages: a class is a table, a field is a column.
+
+Ids hash whatever determines the content, so the same work has the same id in every run and
+finished work is recognised. Each row names the rows it came from: pair -> ranking -> replies ->
+query -> clause.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["on_trait", "unless", "neutral"]
+Split = Literal["train", "held_out", "none"]
+Style = Literal["plain", "steered"]
+
+
+def content_id(*parts: object) -> str:
+    """Sixteen hex digits that name these parts, in this order."""
+    canonical = json.dumps(parts, ensure_ascii=False, sort_keys=True, default=str)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A message a user might send; `dropped` says why it is not used, and is empty when it is."""
+
+    id: str
+    text: str
+    kind: Kind
+    trait: str
+    clause: str
+    topic: str
+    register: str
+    source: Literal["seed", "writer", "shipped"]
+    cluster: int
+    split: Split
+    dropped: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the policy answered; `flaws` marks what is wrong with it, and drops nothing."""
+
+    id: str
+    query_id: str
+    style: Style
+    trait: str  # whose examples steered it; empty when plain
+    sample: int
+    seed: int
+    model: str
+    text: str
+    tokens: int
+    ended: bool
+    flaws: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What one judge found in one reply for one trait. None is missing, never a zero."""
+
+    id: str
+    reply_id: str
+    trait: str
+    judge: str
+    contrast: float | None  # nats a token towards the trait
+    checks: float | None  # share of check weight that passed; None when no check applies
+    relevance: float | None  # nats a token that the query itself explains
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The order of the replies to one query, best tier first; a tier's replies are tied.
+
+    `values` gives each tier's best combined score; replies below the quality floor, and replies
+    whose judgement is missing, are not in any tier.
+    """
+
+    id: str
+    query_id: str
+    judge: str
+    tiers: tuple[tuple[str, ...], ...]
+    values: tuple[float, ...]
+    below_floor: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two replies to one query; `probability` is how sure the ranking is of the order."""
+
+    id: str
+    query_id: str
+    ranking_id: str
+    chosen_id: str
+    rejected_id: str
+    margin: float
+    probability: float
+    split: Split
+
+
+@dataclass(frozen=True, slots=True)
+class Reward:
+    """The reward model's verdict on one pair."""
+
+    id: str
+    pair_id: str
+    chosen: float
+    rejected: float
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One number a training stage logged."""
+
+    id: str
+    stage: str
+    step: int
+    metric: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one subject (base, trained, prompted, opposite) said when it was measured."""
+
+    id: str
+    subject: str
+    query_id: str
+    prompt: str
+    text: str
+    tokens: int
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """One metric of one answer; a missing value is None."""
+
+    id: str
+    answer_id: str
+    subject: str
+    query_id: str
+    metric: str
+    value: float | None
+
+
+Row = Query | Reply | Judgement | Ranking | Pair | Reward | Step | Answer | Measurement

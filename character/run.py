@@ -1,0 +1,192 @@
+"""A run folder: who may write in it, which stages are done, and what each one cost."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import resource
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, is_dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from filelock import FileLock, Timeout
+
+from character.errors import RunError
+from character.progress import Bar, Reporter
+from character.rows import Row
+from character.store.store import FinishedStage, Store
+
+DATABASE = "character.duckdb"
+RECORD = "run.json"
+LOCK = ".lock"
+WORK = ".work"  # half-finished artefacts and checkpoints; gone when the run is complete
+LIBRARIES = ("character", "torch", "transformers", "trl", "peft", "datasets", "duckdb", "pydantic")
+
+R = TypeVar("R", bound=Row)
+T = TypeVar("T")
+
+
+class Run:
+    """One build's folder, open for writing by this process alone."""
+
+    def __init__(self, folder: Path, lock: FileLock, store: Store, reporter: Reporter) -> None:
+        self.folder, self.store, self.reporter = folder, store, reporter
+        self._lock = lock
+
+    @classmethod
+    def open(cls, folder: Path, identity: dict[str, Any], reporter: Reporter) -> Self:
+        """Make the folder, or go on with it when it holds the same build.
+
+        Raises RunError when another process builds there, when it holds another build, or when it
+        is a folder of something else.
+        """
+        record = folder / RECORD
+        if folder.exists() and any(folder.iterdir()) and not record.exists():
+            raise RunError(
+                f"{folder} is not empty and is not a run folder. Choose another: --out runs/mine"
+            )
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise RunError(
+                f"{folder} is in use by another build. Wait for it, or build elsewhere: "
+                "--out runs/mine"
+            ) from None
+        if record.exists():
+            _same_build(record, identity)
+        else:
+            _write_json(record, {"identity": identity, "versions": versions()})
+        return cls(folder, lock, Store(folder / DATABASE), reporter)
+
+    def close(self) -> None:
+        self.store.close()
+        self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def once(
+        self, stage: str, title: str, kind: type[R], make: Callable[[], Sequence[R]]
+    ) -> list[R]:
+        """The stage's rows: from the store when it has finished, else made and kept whole."""
+        if stage not in self.store.finished():
+            with self._timed(stage, title, None, "rows") as (bar, finish):
+                rows = make()
+                bar.add(len(rows))
+                finish(rows)
+        return self.store.all(kind)
+
+    def each(
+        self,
+        stage: str,
+        title: str,
+        kind: type[R],
+        chunks: Sequence[tuple[str, T]],
+        total: int,
+        make: Callable[[Iterable[T]], Iterator[Sequence[R]]],
+    ) -> list[R]:
+        """The stage's rows, kept chunk by chunk; chunks whose first id is stored are skipped."""
+        if stage not in self.store.finished():
+            done = self.store.ids(kind)
+            todo = [work for first, work in chunks if first not in done]
+            with self._timed(stage, title, total, kind.__name__.lower()) as (bar, finish):
+                bar.add(len(done))
+                for rows in make(todo):
+                    self.store.keep(rows)
+                    bar.add(len(rows))
+                finish([])
+        return self.store.all(kind)
+
+    def artefact(
+        self, stage: str, title: str, make: Callable[[Path, Path, Bar], Sequence[Row]]
+    ) -> Path:
+        """A folder made by `make(checkpoints, target, bar)`, moved into place when it is whole.
+
+        `make` returns rows to keep. Checkpoints outlive a killed process; `target` starts empty.
+        """
+        final = self.folder / stage
+        if stage not in self.store.finished():
+            checkpoints, target = self.work(stage), self.folder / WORK / f"{stage}.new"
+            shutil.rmtree(target, ignore_errors=True)
+            target.mkdir()
+            with self._timed(stage, title, None, "steps") as (bar, finish):
+                rows = make(checkpoints, target, bar)
+                shutil.rmtree(final, ignore_errors=True)
+                target.replace(final)
+                finish(rows)
+            shutil.rmtree(checkpoints)
+        return final
+
+    def work(self, name: str) -> Path:
+        folder = self.folder / WORK / name
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def record(self, **facts: Any) -> None:
+        """Add facts to run.json, replacing those of the same name."""
+        path = self.folder / RECORD
+        known = json.loads(path.read_text(encoding="utf-8"))
+        _write_json(path, known | facts)
+
+    def tidy(self) -> None:
+        shutil.rmtree(self.folder / WORK, ignore_errors=True)
+
+    @contextmanager
+    def _timed(
+        self, stage: str, title: str, total: int | None, unit: str
+    ) -> Iterator[tuple[Bar, Callable[[Sequence[Row]], None]]]:
+        started = time.monotonic()
+
+        def finish(rows: Sequence[Row]) -> None:
+            seconds = time.monotonic() - started
+            self.store.keep(rows, FinishedStage(stage, seconds, peak_bytes(), len(rows)))
+
+        with self.reporter.bar(title, total, unit) as bar:
+            yield bar, finish
+
+
+def peak_bytes() -> int:
+    """The most memory this process has held at once."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def versions() -> dict[str, str]:
+    found = {name: version(name) for name in LIBRARIES}
+    return {"python": platform.python_version()} | found
+
+
+def plain(value: Any) -> Any:
+    """Dataclasses as mappings, for JSON; None stays None."""
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+
+
+def _same_build(record: Path, identity: dict[str, Any]) -> None:
+    try:
+        known = json.loads(record.read_text(encoding="utf-8"))["identity"]
+    except (json.JSONDecodeError, KeyError) as error:
+        raise RunError(f"{record} is damaged. Move {record.parent} away and build again") from error
+    if known != json.loads(json.dumps(identity)):
+        other = [key for key in identity if known.get(key) != identity[key]]
+        raise RunError(
+            f"{record.parent} holds another build (its {', '.join(other) or 'identity'} differs). "
+            "Leave out --out to get a folder of its own, or choose another: --out runs/mine"
+        )
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    whole = path.with_suffix(".tmp")
+    whole.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
+    os.replace(whole, path)

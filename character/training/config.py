@@ -1,0 +1,74 @@
+"""How the reward model and the policy are trained. No torch here: recipes load without it."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LoraConfig(Part):
+    """Low-rank adapters on every linear layer (Hu et al. 2021)."""
+
+    rank: int = Field(default=16, ge=1)
+    alpha: int = Field(default=32, ge=1)
+
+
+class AnchorsConfig(Part):
+    """Queries on which the policy is held to what it said before training."""
+
+    facts: int = Field(default=120, ge=0)
+    neutral: int = Field(default=40, ge=0)
+    instructions: int = Field(default=20, ge=0)
+    formats: int = Field(default=20, ge=0)
+    max_tokens: int = Field(default=40, ge=1)
+    weight: float = Field(
+        default=1.0, ge=0, description="Of an anchor token, beside a reply token."
+    )
+
+
+class DistillConfig(Part):
+    """Context distillation: the plain policy matches its own prompted self, token by token."""
+
+    replies_per_query: int = Field(default=2, ge=1)
+    guidance: float = Field(
+        default=1.0,
+        ge=0,
+        description="How far past the good-example teacher, away from the bad-example one.",
+    )
+    epochs: int = Field(default=2, ge=0)
+    learning_rate: float = Field(default=3e-4, gt=0)
+    batch: int = Field(default=32, ge=1)
+    micro_batch: int = Field(default=8, ge=1)
+
+
+class DpoConfig(Part):
+    """Direct preference optimisation on the ranked pairs, starting from the distilled policy."""
+
+    epochs: int = Field(default=1, ge=0)
+    beta: float = Field(default=0.1, gt=0)
+    nll: float = Field(default=0.1, ge=0, description="Weight of the loss on the chosen reply.")
+    learning_rate: float = Field(default=5e-5, gt=0)
+    batch: int = Field(default=16, ge=1)
+    micro_batch: int = Field(default=8, ge=1)
+    anchors: float = Field(default=1.0, ge=0, description="Weight of the KL on anchor queries.")
+
+
+class RewardConfig(Part):
+    """Bradley-Terry reward model on the ranked pairs."""
+
+    epochs: int = Field(default=1, ge=0)
+    learning_rate: float = Field(default=3e-4, gt=0)
+    batch: int = Field(default=16, ge=1)
+    micro_batch: int = Field(default=8, ge=1)
+    centre: float = Field(default=0.01, ge=0, description="Pulls rewards towards zero mean.")
+
+
+class TrainingConfig(Part):
+    lora: LoraConfig = LoraConfig()
+    anchors: AnchorsConfig = AnchorsConfig()
+    distill: DistillConfig = DistillConfig()
+    dpo: DpoConfig = DpoConfig()
+    reward: RewardConfig = RewardConfig()

@@ -1,0 +1,50 @@
+"""Pairs as a `datasets` dataset in TRL's words: the one place where they are spoken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from datasets import Dataset, DatasetDict
+
+from character.rows import Pair, Query, Reply
+from character.text import whole_sentences
+
+
+def trl_rows(
+    pairs: Sequence[Pair], queries: Mapping[str, Query], replies: Mapping[str, Reply]
+) -> Dataset:
+    """query -> prompt, chosen and rejected reply -> chosen and rejected, as messages.
+
+    A reply that was cut off is shown up to its last whole sentence: TRL ends every reply with the
+    end token, and a policy must not learn to stop in the middle. Columns beside TRL's own keep
+    the lineage.
+    """
+    rows = [
+        {
+            "prompt": [{"role": "user", "content": queries[pair.query_id].text}],
+            "chosen": [{"role": "assistant", "content": shown(replies[pair.chosen_id])}],
+            "rejected": [{"role": "assistant", "content": shown(replies[pair.rejected_id])}],
+            "pair_id": pair.id,
+            "trait": queries[pair.query_id].trait,
+            "clause": queries[pair.query_id].clause,
+            "probability": pair.probability,
+        }
+        for pair in pairs
+    ]
+    return Dataset.from_list(rows)
+
+
+def dataset_of(
+    pairs: Sequence[Pair], queries: Mapping[str, Query], replies: Mapping[str, Reply]
+) -> DatasetDict:
+    splits = {"train": "train", "test": "held_out"}
+    return DatasetDict(
+        {
+            name: trl_rows([pair for pair in pairs if pair.split == split], queries, replies)
+            for name, split in splits.items()
+        }
+    )
+
+
+def shown(reply: Reply) -> str:
+    return reply.text if reply.ended else whole_sentences(reply.text)

@@ -1,0 +1,56 @@
+"""KL from a teacher to the student over the whole vocabulary, without ever holding its logits.
+
+The vocabulary (49k tokens), not the layers, dominates a small model's training step. Both models
+share the output embedding W, so the teacher is kept as its last hidden states, 85 times smaller
+than its logits, and both sides' logits exist for a few hundred tokens at a time. Because the loss
+is linear in what it hands back, the gradient is computed in the forward pass: with student logits
+z = W h and teacher probabilities p,
+
+    L = sum_t w_t KL(p_t || softmax(z_t)),     dL/dz_t = w_t (softmax(z_t) - p_t),
+    dL/dh_t = W^T dL/dz_t.
+
+(Hinton et al. 2015, equation 2, at temperature 1; chunking as in Liger-Kernel's fused linear
+cross-entropy, Hsu et al. 2024.)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+CHUNK = 256  # tokens whose logits exist at once
+
+
+class _LinearKL(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, student: Tensor, teacher: Tensor, weights: Tensor, embedding: Tensor
+    ) -> Tensor:
+        gradient = torch.empty_like(student)
+        total = torch.zeros((), dtype=torch.float32, device=student.device)
+        for start in range(0, len(student), CHUNK):
+            part = slice(start, start + CHUNK)
+            log_q = torch.log_softmax((student[part] @ embedding.T).float(), dim=-1)
+            log_p = torch.log_softmax((teacher[part] @ embedding.T).float(), dim=-1)
+            p = log_p.exp()
+            total += (log_p.sub_(log_q).mul_(p).sum(-1) * weights[part]).sum()
+            difference = log_q.exp_().sub_(p).mul_(weights[part].unsqueeze(-1))
+            gradient[part] = difference.to(student.dtype) @ embedding
+        ctx.save_for_backward(gradient)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, None, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * outputs[0].to(gradient.dtype), None, None, None
+
+
+def linear_kl(student: Tensor, teacher: Tensor, weights: Tensor, embedding: Tensor) -> Tensor:
+    """Weighted sum over tokens of KL(teacher || student), a scalar in nats.
+
+    student and teacher are last hidden states, (tokens, width); weights (tokens,); embedding
+    (vocabulary, width), frozen: it gets no gradient.
+    """
+    return _LinearKL.apply(student, teacher.to(student.dtype), weights, embedding.detach())

@@ -1,0 +1,118 @@
+"""What the policy is taught token by token: replies with the teacher states to match."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from character.models.base import GREEDY, Conversation, Message, Request, Scorable
+from character.models.local import LocalModel
+from character.rows import Reply
+from character.spec.demonstrations import demonstrations
+from character.spec.schema import Trait
+from character.training.config import AnchorsConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """One reply to one plain prompt, and the states a teacher predicts it from.
+
+    prompt and reply are token ids; teacher is (len(reply), width).
+    """
+
+    prompt: list[int]
+    reply: list[int]
+    teacher: Tensor
+    weight: float
+
+
+def character_lessons(
+    base: LocalModel, trait: Trait, said: Sequence[tuple[str, Reply]], guidance: float
+) -> list[Lesson]:
+    """Replies to learn from the base model prompted with the trait's good examples.
+
+    With guidance a > 0 the teacher is pushed away from the bad examples, logits
+    (1 + a) z_good - a z_bad (classifier-free guidance, Sanchez et al. 2023); logits being linear
+    in the states, so are the states.
+    """
+    good = _states(base, demonstrations(trait, "good"), said)
+    teachers = good
+    if guidance:
+        bad = _states(base, demonstrations(trait, "bad"), said)
+        teachers = [
+            (ids, (1 + guidance) * towards - guidance * away)
+            for (ids, towards), (_, away) in zip(good, bad, strict=True)
+        ]
+    return [
+        Lesson(_prompt(base, query), ids, states, 1.0)
+        for (query, _), (ids, states) in zip(said, teachers, strict=True)
+    ]
+
+
+def anchor_lessons(base: LocalModel, queries: Sequence[str], config: AnchorsConfig) -> list[Lesson]:
+    """The base model's own replies to anchor queries, taught by the plain base model itself."""
+    sampling = GREEDY.model_copy(update={"max_tokens": config.max_tokens})
+    generations = base.generate([Request(_plain(query)) for query in queries], sampling)
+    items = [
+        Scorable(_plain(query), generation.text, generation.finish == "stop")
+        for query, generation in zip(queries, generations, strict=True)
+        if generation.text
+    ]
+    states = base.reply_states(items)
+    return [
+        Lesson(base.conversation_ids(item.conversation), ids, teacher, config.weight)
+        for item, (ids, teacher) in zip(items, states, strict=True)
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class LessonBatch:
+    """input_ids and attention_mask (rows, longest); taught marks the states to compare.
+
+    teacher (tokens, width) and weights (tokens,) follow `taught` in row-major order.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    taught: Tensor
+    teacher: Tensor
+    weights: Tensor
+
+
+def collate(lessons: Sequence[Lesson]) -> LessonBatch:
+    longest = max(len(lesson.prompt) + len(lesson.reply) for lesson in lessons)
+    shape = (len(lessons), longest)
+    input_ids = torch.zeros(shape, dtype=torch.long)
+    attention_mask = torch.zeros(shape, dtype=torch.long)
+    taught = torch.zeros(shape, dtype=torch.bool)
+    for row, lesson in enumerate(lessons):
+        ids = lesson.prompt + lesson.reply
+        input_ids[row, : len(ids)] = torch.tensor(ids)
+        attention_mask[row, : len(ids)] = 1
+        # the state at position t predicts the token at t + 1
+        taught[row, len(lesson.prompt) - 1 : len(ids) - 1] = True
+    weights = [torch.full((len(lesson.reply),), lesson.weight) for lesson in lessons]
+    teacher = torch.cat([lesson.teacher for lesson in lessons])
+    return LessonBatch(input_ids, attention_mask, taught, teacher, torch.cat(weights))
+
+
+def _states(
+    base: LocalModel, turns: Conversation, said: Sequence[tuple[str, Reply]]
+) -> list[tuple[list[int], Tensor]]:
+    return base.reply_states(
+        [
+            Scorable((*turns, Message("user", query)), reply.text, reply.ended)
+            for query, reply in said
+        ]
+    )
+
+
+def _prompt(base: LocalModel, query: str) -> list[int]:
+    return base.conversation_ids(_plain(query))
+
+
+def _plain(query: str) -> Conversation:
+    return (Message("user", query),)

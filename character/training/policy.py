@@ -1,0 +1,84 @@
+"""Train the policy: context distillation, then DPO, one adapter throughout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasets import Dataset
+from peft import PeftModel
+from transformers import PreTrainedTokenizerBase
+
+from character.models.local import LocalModel
+from character.models.names import open_checkpoint
+from character.rows import Reply, Step
+from character.spec.constitution import Constitution
+from character.training.config import TrainingConfig
+from character.training.distill import distill
+from character.training.dpo import train_dpo
+from character.training.lessons import anchor_lessons, character_lessons
+from character.training.runner import ADAPTER, OnStep, add_adapter
+
+Said = Sequence[tuple[str, Reply]]  # query text, reply
+
+
+def distilled_adapter(
+    base: LocalModel,
+    folder: Path,
+    constitution: Constitution,
+    best: dict[str, Said],
+    anchors: Sequence[str],
+    config: TrainingConfig,
+    seed: int,
+    checkpoints: Path,
+    target: Path,
+    on_step: OnStep,
+) -> list[Step]:
+    """Distil each trait's prompted self into one fresh adapter, saved to `target`.
+
+    `best` holds, per trait id, the replies to learn from; `folder` the base model's weights.
+    """
+    lessons = [
+        lesson
+        for trait in constitution.traits
+        for lesson in character_lessons(base, trait, best[trait.id], config.distill.guidance)
+    ]
+    lessons += anchor_lessons(base, anchors, config.anchors)
+    model, _ = open_checkpoint(folder)
+    policy = add_adapter(model, config.lora, "CAUSAL_LM")
+    steps = distill(policy, lessons, config.distill, seed, checkpoints, on_step)
+    policy.save_pretrained(target)
+    return steps
+
+
+def preferred_adapter(
+    base: LocalModel,
+    folder: Path,
+    distilled: Path,
+    pairs: Dataset,
+    anchors: Sequence[str],
+    config: TrainingConfig,
+    seed: int,
+    checkpoints: Path,
+    target: Path,
+    on_step: OnStep,
+) -> list[Step]:
+    """Continue the distilled adapter with DPO; save it to `target`, and merged beside it."""
+    model, tokenizer = open_checkpoint(folder)
+    policy = PeftModel.from_pretrained(model, distilled, is_trainable=True)
+    steps: list[Step] = []
+    if config.dpo.epochs and len(pairs):
+        held = anchor_lessons(base, anchors, config.anchors) if config.dpo.anchors else []
+        steps = train_dpo(policy, tokenizer, pairs, held, config.dpo, seed, checkpoints, on_step)
+    save_policy(policy, tokenizer, target)
+    return steps
+
+
+def save_policy(policy: PeftModel, tokenizer: PreTrainedTokenizerBase, target: Path) -> None:
+    """The adapter in `target`, and the same model merged in `target/merged`."""
+    policy.save_pretrained(target, selected_adapters=[ADAPTER])
+    tokenizer.save_pretrained(target)
+    for adapter in set(policy.peft_config) - {ADAPTER}:
+        policy.delete_adapter(adapter)
+    policy.merge_and_unload().save_pretrained(target / "merged")
+    tokenizer.save_pretrained(target / "merged")

@@ -1,0 +1,116 @@
+"""What the three trainers have in common: arguments, progress, resuming from a checkpoint."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # trainers report home unless told not to
+
+import torch
+from peft import LoraConfig as PeftLora
+from peft import PeftModel, get_peft_model
+from transformers import (
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+from character.rows import Step, content_id
+from character.training.config import LoraConfig
+
+ADAPTER = "default"
+
+
+class Batches(Protocol):
+    epochs: int
+    learning_rate: float
+    batch: int
+    micro_batch: int
+
+
+OnStep = Callable[[int, int], None]  # (steps done, steps in all)
+
+
+def add_adapter(model: PreTrainedModel, lora: LoraConfig, task: str) -> PeftModel:
+    """A fresh LoRA on every linear layer; the base stays frozen, in its own precision."""
+    config = PeftLora(
+        r=lora.rank,
+        lora_alpha=lora.alpha,
+        target_modules="all-linear",
+        lora_dropout=0.0,
+        task_type=task,
+    )
+    return get_peft_model(model, config)
+
+
+def arguments(batches: Batches, folder: Path, seed: int) -> dict[str, Any]:
+    """Training arguments by name, for TrainingArguments and for every TRL config."""
+    gpu = torch.cuda.is_available()
+    return {
+        "output_dir": str(folder),
+        "num_train_epochs": batches.epochs,
+        "learning_rate": batches.learning_rate,
+        "per_device_train_batch_size": batches.micro_batch,
+        "gradient_accumulation_steps": max(1, batches.batch // batches.micro_batch),
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": 0.05,
+        "weight_decay": 0.0,
+        "max_grad_norm": 1.0,
+        "logging_steps": 1,
+        "save_strategy": "epoch",
+        "save_total_limit": 1,
+        "seed": seed,
+        "data_seed": seed,
+        "use_cpu": not gpu,
+        "bf16": True,
+        "gradient_checkpointing": False,
+        "dataloader_pin_memory": gpu,
+        "disable_tqdm": True,
+        "report_to": [],
+    }
+
+
+class Recorder(TrainerCallback):
+    """Keeps what the trainer logs as rows, and tells how far it is."""
+
+    def __init__(self, stage: str, on_step: OnStep) -> None:
+        self.stage, self.on_step = stage, on_step
+
+    def on_step_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self.on_step(state.global_step, state.max_steps)
+
+
+def steps_of(stage: str, state: TrainerState) -> list[Step]:
+    """Every number in the trainer's log; it is restored with a checkpoint, so none is lost."""
+    return [
+        Step(content_id("step", stage, entry["step"], metric), stage, entry["step"], metric, value)
+        for entry in state.log_history
+        for metric, value in entry.items()
+        if metric not in ("step", "epoch") and isinstance(value, int | float)
+    ]
+
+
+def train(trainer: Trainer, folder: Path) -> None:
+    """Run to the end, from the last whole checkpoint where there is one."""
+    trainer.train(resume_from_checkpoint=_last_checkpoint(folder))
+
+
+def _last_checkpoint(folder: Path) -> str | None:
+    found = sorted(
+        folder.glob(f"{PREFIX_CHECKPOINT_DIR}-*"), key=lambda path: int(path.name.split("-")[1])
+    )
+    for checkpoint in reversed(found):
+        if (checkpoint / "trainer_state.json").exists():  # written last
+            return str(checkpoint)
+        shutil.rmtree(checkpoint)
+    return None
