@@ -35,7 +35,7 @@ def finish(job: Job, run: Run) -> Report:
     report = gather(job, run.store)
     (run.folder / REPORT).write_text(render_report(report), encoding="utf-8")
     (run.folder / "policy" / "README.md").write_text(model_card(report), encoding="utf-8")
-    counts = Counter(pair.split for pair in run.store.all(Pair))
+    counts: Counter[str] = Counter(pair.split for pair in run.store.all(Pair))
     (run.folder / "dataset" / "README.md").write_text(
         dataset_card(report, counts), encoding="utf-8"
     )

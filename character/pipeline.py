@@ -249,8 +249,8 @@ def measure(
         own = [(a, v) for a, v in zip(at_queries, fluency, strict=True) if a.subject == TRAINED]
         likely = mean_logprobs(new, [answer for answer, _ in own])
         for (answer, under_base), under_new in zip(own, likely, strict=True):
-            known = under_base is not None and under_new is not None
-            rows.append(measurement(answer, "kl", under_new - under_base if known else None))
+            gap = None if under_base is None or under_new is None else under_new - under_base
+            rows.append(measurement(answer, "kl", gap))
         return rows
 
     run.once("measure", "Measurements", Measurement, score)

@@ -15,6 +15,7 @@ from typing import Literal
 Kind = Literal["on_trait", "unless", "neutral"]
 Split = Literal["train", "held_out", "none"]
 Style = Literal["plain", "steered"]
+Source = Literal["seed", "writer", "shipped"]
 
 
 def content_id(*parts: object) -> str:
@@ -34,7 +35,7 @@ class Query:
     clause: str
     topic: str
     register: str
-    source: Literal["seed", "writer", "shipped"]
+    source: Source
     cluster: int
     split: Split
     dropped: str

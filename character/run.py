@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import resource
 import shutil
@@ -189,4 +188,4 @@ def _same_build(record: Path, identity: dict[str, Any]) -> None:
 def _write_json(path: Path, content: dict[str, Any]) -> None:
     whole = path.with_suffix(".tmp")
     whole.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
-    os.replace(whole, path)
+    whole.replace(path)

@@ -21,7 +21,7 @@ from scipy.sparse.csgraph import connected_components
 
 from character import prompts
 from character.models.base import ChatModel, Request, Sampling
-from character.rows import Kind, Query, Split, content_id
+from character.rows import Kind, Query, Source, Split, content_id
 from character.spec.constitution import Constitution
 from character.spec.schema import Trait
 
@@ -110,13 +110,13 @@ def _query(
     clause: str,
     topic: str = "",
     register: str = "",
-    source: str = "seed",
+    source: Source = "seed",
 ) -> Query:
     identity = content_id("query", text, kind, trait.id, clause, topic, register, source)
     dropped = _unusable(text) if source == "writer" else ""
     return Query(
         identity, text, kind, trait.id, clause, topic, register, source, -1, "none", dropped
-    )  # type: ignore[arg-type]
+    )
 
 
 def _first_line(text: str) -> str:

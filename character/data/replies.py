@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -68,7 +68,7 @@ def plan_replies(
 
 
 def write_replies(
-    chunks: Sequence[Sequence[PlannedReply]],
+    chunks: Iterable[Sequence[PlannedReply]],
     policy: ChatModel,
     config: RepliesConfig,
     language: str,

@@ -170,14 +170,15 @@ def _group_key(request: Request) -> Conversation | str:
 
 
 def _groups(
-    prompts: list[list[int]], keys: Sequence[Conversation | str]
+    prompts: Sequence[list[int]], keys: Sequence[Conversation | str]
 ) -> Iterator[tuple[list[int], list[int]]]:
     """Members that share their earlier turns, with the token prefix they have in common."""
     groups: dict[Conversation | str, list[int]] = defaultdict(list)
     for i, key in enumerate(keys):
         groups[key].append(i)
     for members in groups.values():
-        shared = os.path.commonprefix([prompts[i] for i in members])
+        token_ids = [prompts[i] for i in members]
+        shared: list[int] = list(os.path.commonprefix(token_ids))  # noqa: RUF071 (not paths)
         shortest = min(len(prompts[i]) for i in members)
         # every row keeps at least one token of its own, to predict from
         yield shared[: min(len(shared), shortest - 1)], members

@@ -30,7 +30,7 @@ SHORT_RIGHT = "short_right"
 SMOKE = "Smoke build: too small to mean anything."
 
 # Control characters drive terminals, lone surrogates cannot be written as UTF-8.
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _STYLES: dict[Verdict, str] = {"holds": "green", "missed": "bold red", "missing": "bold yellow"}
 
 

@@ -29,7 +29,7 @@ from character.rows import (
     Step,
 )
 
-TABLES: dict[type[Row], str] = {
+TABLES: dict[type[Any], str] = {
     Query: "queries",
     Reply: "replies",
     Judgement: "judgements",
@@ -91,7 +91,7 @@ class Store:
         ).fetchall()
         return [kind(*(_frozen(value) for value in row)) for row in found]
 
-    def ids(self, kind: type[Row]) -> set[str]:
+    def ids(self, kind: type[Any]) -> set[str]:
         found = self._db.execute(f"SELECT id FROM {TABLES[kind]}").fetchall()
         return {row[0] for row in found}
 
@@ -113,7 +113,7 @@ class Store:
     ) -> None:
         self.close()
 
-    def _insert(self, kind: type[Row], rows: Sequence[Row]) -> None:
+    def _insert(self, kind: type[Any], rows: Sequence[Row]) -> None:
         columns = _columns(kind)
         marks = ", ".join("?" * len(columns))
         self._db.executemany(
@@ -134,7 +134,7 @@ class Store:
                 self._db.commit()
 
 
-def _columns(kind: type[Row]) -> list[str]:
+def _columns(kind: type[Any]) -> list[str]:
     return [COLUMNS.get(field.name, field.name) for field in fields(kind)]
 
 

@@ -34,11 +34,14 @@ class DistillConfig(Part):
 
     replies_per_query: int = Field(default=2, ge=1)
     guidance: float = Field(
-        default=1.0,
+        default=0.5,
         ge=0,
         description="How far past the good-example teacher, away from the bad-example one.",
     )
-    epochs: int = Field(default=2, ge=0)
+    imitation: float = Field(
+        default=0.3, ge=0, le=1, description="Share of the target that is the chosen reply itself."
+    )
+    epochs: int = Field(default=1, ge=0)
     learning_rate: float = Field(default=3e-4, gt=0)
     batch: int = Field(default=32, ge=1)
     micro_batch: int = Field(default=8, ge=1)

@@ -54,7 +54,14 @@ def lesson_loss(policy: PeftModel, batch: LessonBatch) -> torch.Tensor:
         input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
     ).last_hidden_state[batch.taught]
     embedding = model.get_output_embeddings().weight
-    total = linear_kl(states.to(embedding.dtype), batch.teacher, batch.weights, embedding)
+    total = linear_kl(
+        states.to(embedding.dtype),
+        batch.teacher,
+        batch.tokens,
+        batch.imitation,
+        batch.weights,
+        embedding,
+    )
     return total / batch.weights.sum()
 
 

@@ -13,7 +13,7 @@ from character.models.local import LocalModel
 from character.rows import Reply
 from character.spec.demonstrations import demonstrations
 from character.spec.schema import Trait
-from character.training.config import AnchorsConfig
+from character.training.config import AnchorsConfig, DistillConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +27,11 @@ class Lesson:
     reply: list[int]
     teacher: Tensor
     weight: float
+    imitation: float = 0.0  # share of the target that is the reply itself, not the teacher
 
 
 def character_lessons(
-    base: LocalModel, trait: Trait, said: Sequence[tuple[str, Reply]], guidance: float
+    base: LocalModel, trait: Trait, said: Sequence[tuple[str, Reply]], config: DistillConfig
 ) -> list[Lesson]:
     """Replies to learn from the base model prompted with the trait's good examples.
 
@@ -38,6 +39,7 @@ def character_lessons(
     (1 + a) z_good - a z_bad (classifier-free guidance, Sanchez et al. 2023); logits being linear
     in the states, so are the states.
     """
+    guidance = config.guidance
     good = _states(base, demonstrations(trait, "good"), said)
     teachers = good
     if guidance:
@@ -47,7 +49,7 @@ def character_lessons(
             for (ids, towards), (_, away) in zip(good, bad, strict=True)
         ]
     return [
-        Lesson(_prompt(base, query), ids, states, 1.0)
+        Lesson(_prompt(base, query), ids, states, 1.0, config.imitation)
         for (query, _), (ids, states) in zip(said, teachers, strict=True)
     ]
 
@@ -72,14 +74,17 @@ def anchor_lessons(base: LocalModel, queries: Sequence[str], config: AnchorsConf
 class LessonBatch:
     """input_ids and attention_mask (rows, longest); taught marks the states to compare.
 
-    teacher (tokens, width) and weights (tokens,) follow `taught` in row-major order.
+    teacher (tokens, width), tokens, weights and imitation, all (tokens,), follow `taught` in
+    row-major order.
     """
 
     input_ids: Tensor
     attention_mask: Tensor
     taught: Tensor
     teacher: Tensor
+    tokens: Tensor
     weights: Tensor
+    imitation: Tensor
 
 
 def collate(lessons: Sequence[Lesson]) -> LessonBatch:
@@ -94,9 +99,16 @@ def collate(lessons: Sequence[Lesson]) -> LessonBatch:
         attention_mask[row, : len(ids)] = 1
         # the state at position t predicts the token at t + 1
         taught[row, len(lesson.prompt) - 1 : len(ids) - 1] = True
-    weights = [torch.full((len(lesson.reply),), lesson.weight) for lesson in lessons]
-    teacher = torch.cat([lesson.teacher for lesson in lessons])
-    return LessonBatch(input_ids, attention_mask, taught, teacher, torch.cat(weights))
+    lengths = torch.tensor([len(lesson.reply) for lesson in lessons])
+    return LessonBatch(
+        input_ids,
+        attention_mask,
+        taught,
+        teacher=torch.cat([lesson.teacher for lesson in lessons]),
+        tokens=torch.tensor([token for lesson in lessons for token in lesson.reply]),
+        weights=torch.tensor([lesson.weight for lesson in lessons]).repeat_interleave(lengths),
+        imitation=torch.tensor([lesson.imitation for lesson in lessons]).repeat_interleave(lengths),
+    )
 
 
 def _states(

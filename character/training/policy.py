@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from datasets import Dataset
@@ -26,7 +26,7 @@ def distilled_adapter(
     base: LocalModel,
     folder: Path,
     constitution: Constitution,
-    best: dict[str, Said],
+    best: Mapping[str, Said],
     anchors: Sequence[str],
     config: TrainingConfig,
     seed: int,
@@ -41,7 +41,7 @@ def distilled_adapter(
     lessons = [
         lesson
         for trait in constitution.traits
-        for lesson in character_lessons(base, trait, best[trait.id], config.distill.guidance)
+        for lesson in character_lessons(base, trait, best[trait.id], config.distill)
     ]
     lessons += anchor_lessons(base, anchors, config.anchors)
     model, _ = open_checkpoint(folder)

@@ -50,7 +50,7 @@ def reward_card(
 
 
 def expected_calibration_error(chosen_probability: Any) -> float:
-    """Mean |confidence - accuracy| over equal-width bins, weighted by size (Guo et al. 2017, eq. 3).
+    """Mean |confidence - accuracy| over equal-width bins by size (Guo et al. 2017, equation 3).
 
     chosen_probability: for each pair the stated probability of the chosen reply; the confidence is
     that of the side the model prefers.

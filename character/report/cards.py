@@ -1,0 +1,348 @@
+"""Model and dataset cards: Markdown with the front matter that Hugging Face reads.
+
+What people and models wrote is escaped, so that it stays text wherever the card is shown.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import yaml
+from huggingface_hub import DatasetCardData, ModelCardData
+
+from character.diffing.outcome import SUBJECTS, Line
+from character.models.bundled import BUNDLED
+from character.models.names import HUB_ID
+from character.report.content import Report
+from character.report.terminal import (
+    MISSING,
+    SMOKE,
+    change_text,
+    headline,
+    interval_text,
+    known,
+    level_text,
+    lines_of,
+    memory_text,
+    minutes_text,
+    printable,
+    share_text,
+    spill_text,
+    unit_of,
+    verdict_of,
+)
+from character.spec.schema import Trait
+
+BUNDLED_HUB_IDS = {"smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+LINEAGE = {
+    "prompt": "the query, as one user message",
+    "chosen": "the better reply, as one assistant message",
+    "rejected": "the other reply, as one assistant message",
+    "pair_id": "the pair's id in the run's database, which leads to its ranking and its replies",
+    "trait": "the trait that the query was written for",
+    "clause": "the clause of that trait; empty where no clause was meant",
+    "probability": "how sure the ranking is of the order",
+}
+
+_MARKUP = re.compile(r"([\\`*_\[\]<>#|~$])")
+
+
+def model_card(report: Report) -> str:
+    """README.md of the policy: the adapter lies beside it, the merged model in `merged`."""
+    base = _hub_id(report.base_model)
+    data = ModelCardData(
+        base_model=base,
+        base_model_relation="adapter" if base else None,
+        library_name="peft",
+        license=_licence(report.base_model),
+        pipeline_tag="text-generation",
+        tags=["character", "lora", "trl", *(trait.id for trait in report.constitution.traits)],
+    )
+    return _card(
+        data.to_yaml(),
+        f"# {_title(report)}",
+        *_smoke(report),
+        _text(headline(report)),
+        "## Intended behaviour",
+        *(_behaviour(trait) for trait in report.constitution.traits),
+        "## Measured behaviour",
+        "Means over held-out queries with 95 % bootstrap intervals. *base* is the model before "
+        "training, *trained* is this model without any prompt, *prompted* and *opposite* are the "
+        "base model with the traits' good and bad examples as earlier turns.",
+        _measures(report),
+        _shares(report),
+        "## Side effects",
+        _side_effects(report),
+        "## Data",
+        f"Queries were written by {_code(_role(report, 'writer'))}, replies by "
+        f"{_code(report.base_model)}, and ranked by {_code(report.judge)}. No person labelled "
+        "anything. The generated data is CC0-1.0, like the traits.",
+        _funnel(report),
+        "## Training",
+        f"Recipe “{_text(report.recipe_title)}”, seed {report.seed}. Made with "
+        f"{_text(', '.join(f'{name} {version}' for name, version in report.versions.items()))}:",
+        _fence(report.command, "bash"),
+        _fence(_yaml(report.recipe.get("training", {})), "yaml"),
+        "## Cost",
+        _cost(report),
+        "## How to load",
+        _loading(report),
+        "## Limitations",
+        _bullets(_limitations(report)),
+    )
+
+
+def dataset_card(report: Report, counts: Mapping[str, int]) -> str:
+    """README.md of the pairs; `counts` holds the pairs of each split."""
+    total = sum(counts.values())
+    data = DatasetCardData(
+        license="cc0-1.0",
+        pretty_name=printable(f"Preference pairs for {_plain_title(report)}"),
+        size_categories=[next((name for most, name in SIZES if total < most), "n>1M")],
+        tags=["character", "dpo", "preference", "synthetic"],
+        task_categories=["text-generation"],
+    )
+    return _card(
+        data.to_yaml(),
+        f"# Preference pairs for {_title(report)}",
+        *_smoke(report),
+        f"{total:,} pairs of replies to the same query, in TRL's preference format.",
+        _table(("split", "pairs"), [(_text(name), f"{n:,}") for name, n in counts.items()]),
+        "## What the traits ask for",
+        *(_behaviour(trait) for trait in report.constitution.traits),
+        "## Columns",
+        "The last four keep the lineage: from a pair back to the clause it was made for.",
+        _table(("column", "content"), [(_code(name), told) for name, told in LINEAGE.items()]),
+        "## How it was made",
+        f"Queries were written by {_code(_role(report, 'writer'))}, replies by "
+        f"{_code(report.base_model)}, some of them steered with the traits' examples, and ranked "
+        f"by {_code(report.judge)}. No person labelled anything. Queries that resemble each other "
+        "are in the same split.",
+        _funnel(report),
+        _fence(report.command, "bash"),
+        "## How to load",
+        _fence(
+            'from datasets import load_from_disk\n\npairs = load_from_disk("dataset")', "python"
+        ),
+        "## Licence",
+        "The pairs are generated text and are released as CC0-1.0, like the traits. The terms of "
+        f"{_code(report.base_model)} apply to what it wrote, where they claim to.",
+        "## Limitations",
+        _bullets(_data_limitations(report)),
+    )
+
+
+def _behaviour(trait: Trait) -> str:
+    parts = [f"### {_text(trait.title)}", f"> {_text(trait.statement)}"]
+    parts.append(_bullets(_text(clause.text) for clause in trait.clauses))
+    for title, places in (("Shows when", trait.applies.when), ("Unless", trait.applies.unless)):
+        if places:
+            parts += [f"{title}:", _bullets(map(_text, places))]
+    return "\n\n".join(parts)
+
+
+def _measures(report: Report) -> str:
+    lines = [*(trait.contrast for trait in report.outcome.traits), *report.outcome.quality]
+    rows = [
+        (
+            f"{_text(line.label)} ({line.unit})",
+            *(_level(line, subject) for subject in SUBJECTS),
+            _change(line),
+            _text(line.bar) or "none",
+            verdict_of(line),
+        )
+        for line in lines
+    ]
+    return _table(("measure", *SUBJECTS, "change", "bar", "holds?"), rows)
+
+
+def _shares(report: Report) -> str:
+    return "Share of the way from plain to prompted:\n\n" + _bullets(
+        f"{_text(trait.title)}: {share_text(trait)}" for trait in report.outcome.traits
+    )
+
+
+def _side_effects(report: Report) -> str:
+    """Every bar that was missed or could not be measured, and where a trait spills over."""
+    found = [
+        f"**{verdict_of(line)}**: {_text(line.label)}, {_level(line, 'base')} to "
+        f"{_level(line, 'trained')}, change {_change(line)} (bar: {_text(line.bar)})"
+        for line in (*lines_of(report, "missed"), *lines_of(report, "missing"))
+    ]
+    for trait in report.outcome.traits:
+        found.append(
+            f"{_text(trait.title)} where it must not show: {spill_text(trait.unless)}, "
+            f"change {_change(trait.unless)}"
+        )
+    held = "" if lines_of(report, "missed") else "Every bar that could be measured holds.\n\n"
+    return held + _bullets(found)
+
+
+def _funnel(report: Report) -> str:
+    rows = []
+    for step in report.funnel:
+        lost = [f"{_text(reason)}: {count:,}" for reason, count in step.lost.items() if count]
+        rows.append((_text(step.stage), f"{step.kept:,}", "; ".join(lost) or "none"))
+    return _table(("stage", "kept", "lost or marked, and why"), rows)
+
+
+def _cost(report: Report) -> str:
+    if not report.costs:
+        return f"{MISSING}."
+    stages = [f"{_text(cost.stage)}: {cost.seconds:,.0f} s" for cost in report.costs]
+    return (
+        f"{minutes_text(report.seconds)} in all, peak memory {memory_text(report.peak_bytes)}.\n\n"
+        + _bullets(stages)
+    )
+
+
+def _loading(report: Report) -> str:
+    merged = (
+        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
+        'model = AutoModelForCausalLM.from_pretrained("policy/merged")\n'
+        'tokenizer = AutoTokenizer.from_pretrained("policy/merged")'
+    )
+    adapter = (
+        "from peft import AutoPeftModelForCausalLM\n\n"
+        'model = AutoPeftModelForCausalLM.from_pretrained("policy")'
+    )
+    return "\n\n".join(
+        (
+            "Merged, which is complete in itself:",
+            _fence(merged, "python"),
+            "As an adapter on the base model that `adapter_config.json` names:",
+            _fence(adapter, "python"),
+            f"Beside the base model in a terminal: {_code(f'python -m character.chat {report.folder}')}",
+        )
+    )
+
+
+def _limitations(report: Report) -> list[str]:
+    found = [_judged(report)]
+    if _bundled(report.base_model):
+        found += [
+            "This is a very small model. It states falsehoods, computes badly and must not be "
+            "relied on for facts or advice.",
+            "Its base weights were unpacked from a 4-bit file, so they differ a little from those "
+            "on the Hub; use the merged model to get exactly what was measured.",
+        ]
+    else:
+        found.append(f"Every limit of {_code(report.base_model)} remains.")
+    return [
+        *found,
+        "Replies were measured at first turns and in the languages of the queries. Longer "
+        "conversations, other formats and attempts to talk it out of character were not measured.",
+        "Nothing here was tested for safety.",
+    ]
+
+
+def _data_limitations(report: Report) -> list[str]:
+    return [
+        _judged(report),
+        "Replies come from a model and were checked by no person: they hold errors, and a chosen "
+        "reply is only the better of two.",
+    ]
+
+
+def _judged(report: Report) -> str:
+    if report.base_model in report.judge:
+        return (
+            f"It is judged by itself: {_code(report.judge)} is the base model, it ranked the "
+            "training pairs and it measured the movement. That is circular; the quality measures "
+            "and the replies in the report are the check on it."
+        )
+    return (
+        f"{_code(report.judge)} ranked the training pairs and also measured the movement, so what "
+        "it overrates is overrated twice."
+    )
+
+
+def _level(line: Line, subject: str) -> str:
+    estimate, unit = known(line.subjects.get(subject)), unit_of(line)
+    return f"{level_text(estimate, unit)} {interval_text(estimate, unit)}".rstrip()
+
+
+def _change(line: Line) -> str:
+    estimate, unit = known(line.change), unit_of(line)
+    return f"{change_text(estimate, unit)} {interval_text(estimate, unit)}".rstrip()
+
+
+def _smoke(report: Report) -> list[str]:
+    return [f"> **{SMOKE}**"] if report.smoke else []
+
+
+def _plain_title(report: Report) -> str:
+    return " + ".join(trait.title for trait in report.constitution.traits)
+
+
+def _title(report: Report) -> str:
+    return _text(_plain_title(report))
+
+
+def _role(report: Report, role: str) -> str:
+    return str(report.recipe.get("roles", {}).get(role, MISSING))
+
+
+def _bundled(model: str) -> str | None:
+    """The bundled model's own name; None when it is not one."""
+    kind, _, name = model.partition(":")
+    return name if kind == "bundled" and name in BUNDLED else None
+
+
+def _hub_id(model: str) -> str | None:
+    """The model's id on the Hub; None when it has none, as a folder has."""
+    bundled = _bundled(model)
+    if bundled:
+        return BUNDLED_HUB_IDS.get(bundled)
+    kind, _, name = model.partition(":")
+    local = Path(name).exists() or Path(name).parent.is_dir()
+    return name if kind == "local" and HUB_ID.fullmatch(name) and not local else None
+
+
+def _licence(model: str) -> str | None:
+    """The bundled model's licence; None elsewhere, where only its maker can say."""
+    bundled = _bundled(model)
+    return BUNDLED[bundled].licence.lower() if bundled else None
+
+
+def _card(front: str, *parts: str) -> str:
+    return printable("---\n" + front + "\n---\n\n" + "\n\n".join(parts) + "\n")
+
+
+def _text(text: str) -> str:
+    """One line of text with nothing in it that Markdown or HTML would act on."""
+    line = " ".join(text.split()).replace("&", "&amp;")
+    return _MARKUP.sub(r"\\\1", line).replace("\\<", "&lt;")
+
+
+def _code(text: str) -> str:
+    line = " ".join(text.split())
+    marks = "`" * (_longest_run(line) + 1)
+    space = " " if line.startswith("`") or line.endswith("`") else ""
+    return f"{marks}{space}{line}{space}{marks}"
+
+
+def _fence(text: str, language: str) -> str:
+    marks = "`" * max(3, _longest_run(text) + 1)
+    return f"{marks}{language}\n{text.strip()}\n{marks}"
+
+
+def _longest_run(text: str) -> int:
+    return max(map(len, re.findall("`+", text)), default=0)
+
+
+def _bullets(items: Iterable[str]) -> str:
+    return "\n".join(f"- {item}" for item in items)
+
+
+def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [titles, ["---"] * len(titles), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def _yaml(values: object) -> str:
+    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
