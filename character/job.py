@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ DISK_GB = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Everything a build needs, checked."""
+    """Everything a build needs, checked; `command` makes the same build again."""
 
     constitution: Constitution
     recipe: Recipe
@@ -66,8 +67,9 @@ def prepare(
     }
     short = content_id(identity)[:8]
     folder = Path(out) if out else Path("runs") / f"{constitution.name}-{short}"
-    command = f"python -m character.build --traits {' '.join(traits)}"
-    return Job(constitution, recipe, folder, until, identity, command)
+    command = ["python", "-m", "character.build", "--traits", *traits, "--recipe", recipe_name]
+    command += [word for setting in settings for word in ("--set", setting)]
+    return Job(constitution, recipe, folder, until, identity, shlex.join(command))
 
 
 def check_resources(folder: Path) -> None:
@@ -92,7 +94,10 @@ def run_job(job: Job, console: Console) -> Path:
     check_resources(job.folder)
     from character.finish import finish
     from character.pipeline import build  # torch comes in here, after everything was checked
+    from character.quiet import hush_libraries
     from character.run import Run
+
+    hush_libraries()
 
     with Run.open(job.folder, job.identity, Reporter(console)) as run:
         build(job.constitution, job.recipe, run, job.until)

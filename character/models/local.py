@@ -17,7 +17,7 @@ from character.models.shared_prefix import RowCache
 
 ROWS = 64  # replies written side by side; more rows, fewer reads of the weights
 TOKENS = 4096  # tokens in one scoring pass
-HEAD_TOKENS = 512  # tokens whose logits (49k floats each) exist at once
+HEAD_TOKENS = 192  # tokens whose logits (49k each) exist at once; fits a heap block and a cache
 
 
 class LocalModel:
@@ -50,10 +50,25 @@ class LocalModel:
 
     @torch.no_grad()
     def score(self, items: Sequence[Scorable]) -> list[Score]:
-        scores: list[Score] = [Score(0.0, 0)] * len(items)
-        for i, ids, states in self._reply_states(items):
-            scores[i] = Score(self._logprob(states, ids), len(ids))
+        scores = [Score(0.0, 0)] * len(items)
+        waiting: list[tuple[int, list[int], Tensor]] = []
+        for found in self._reply_states(items):
+            waiting.append(found)
+            if sum(len(ids) for _, ids, _ in waiting) >= HEAD_TOKENS:
+                self._close(waiting, scores)
+                waiting = []
+        self._close(waiting, scores)
         return scores
+
+    def _close(self, found: list[tuple[int, list[int], Tensor]], scores: list[Score]) -> None:
+        """Turn the states of some replies into their scores."""
+        if not found:
+            return
+        targets = torch.tensor([token for _, ids, _ in found for token in ids])
+        logprobs = self._logprobs(torch.cat([states for *_, states in found]), targets)
+        lengths = [len(ids) for _, ids, _ in found]
+        for (i, ids, _), part in zip(found, logprobs.split(lengths), strict=True):
+            scores[i] = Score(float(part.sum()), len(ids))
 
     def reply_states(self, items: Sequence[Scorable]) -> list[tuple[list[int], Tensor]]:
         """For each item the reply's token ids and the states (tokens, width) that predict them.
@@ -138,15 +153,24 @@ class LocalModel:
     def _logits(self, states: Tensor) -> Tensor:
         return self.model.get_output_embeddings()(states)
 
-    def _logprob(self, states: Tensor, ids: list[int]) -> float:
-        targets = torch.tensor(ids, device=states.device)
-        total = 0.0
-        for start in range(0, len(ids), HEAD_TOKENS):
-            part = slice(start, start + HEAD_TOKENS)
-            logits = self._logits(states[part]).float()
-            picked = logits.gather(1, targets[part].unsqueeze(1)).squeeze(1)
-            total += float((picked - logits.logsumexp(-1)).sum())
-        return total
+    def _logprobs(self, states: Tensor, targets: Tensor) -> Tensor:
+        """log softmax(W h)[target] for each state, (tokens,), in float32.
+
+        The fused log-softmax is fast but rounds its result to the model's precision. Rounding
+        hurts least at the likeliest token, whose log-probability is near 0, so the normaliser is
+        read off there, and the target's own logit is computed in float32.
+        """
+        weight = self.model.get_output_embeddings().weight
+        parts = []
+        for part, wanted in zip(
+            states.split(HEAD_TOKENS), targets.to(states.device).split(HEAD_TOKENS), strict=True
+        ):
+            logits = self._logits(part)
+            highest, likeliest = logits.max(-1)
+            at_highest = logits.log_softmax(-1).gather(1, likeliest.unsqueeze(1)).squeeze(1)
+            normaliser = highest.float() - at_highest.float()
+            parts.append((part.float() * weight[wanted].float()).sum(-1) - normaliser)
+        return torch.cat(parts)
 
     def _generation(self, ids: list[int], stop: tuple[str, ...]) -> Generation:
         ended = bool(ids) and ids[-1] in self._ends(stop)

@@ -164,7 +164,7 @@ def _is_hub_id(text: str) -> bool:
     return bool(HUB_ID.fullmatch(text)) and not path.exists() and not path.parent.is_dir()
 
 
-def model_folder(name: str, report: Report) -> Path:
+def model_folder(name: str, report: Report = _log) -> Path:
     """The folder that a name stands for, fetched where that is needed."""
     check_name(name)
     kind, rest = _split(name)

@@ -20,6 +20,7 @@ from character.report.terminal import (
     MISSING,
     SMOKE,
     change_text,
+    chat_command,
     headline,
     interval_text,
     known,
@@ -28,6 +29,7 @@ from character.report.terminal import (
     memory_text,
     minutes_text,
     printable,
+    seconds_text,
     share_text,
     spill_text,
     unit_of,
@@ -149,7 +151,7 @@ def _measures(report: Report) -> str:
     lines = [*(trait.contrast for trait in report.outcome.traits), *report.outcome.quality]
     rows = [
         (
-            f"{_text(line.label)} ({line.unit})",
+            _text(line.label) + ("" if line.unit == "share" else f" ({line.unit})"),
             *(_level(line, subject) for subject in SUBJECTS),
             _change(line),
             _text(line.bar) or "none",
@@ -193,7 +195,7 @@ def _funnel(report: Report) -> str:
 def _cost(report: Report) -> str:
     if not report.costs:
         return f"{MISSING}."
-    stages = [f"{_text(cost.stage)}: {cost.seconds:,.0f} s" for cost in report.costs]
+    stages = [f"{_text(cost.stage)}: {seconds_text(cost.seconds)}" for cost in report.costs]
     return (
         f"{minutes_text(report.seconds)} in all, peak memory {memory_text(report.peak_bytes)}.\n\n"
         + _bullets(stages)
@@ -216,7 +218,8 @@ def _loading(report: Report) -> str:
             _fence(merged, "python"),
             "As an adapter on the base model that `adapter_config.json` names:",
             _fence(adapter, "python"),
-            f"Beside the base model in a terminal: {_code(f'python -m character.chat {report.folder}')}",
+            "Beside the base model, in a terminal:",
+            _fence(chat_command(report), "bash"),
         )
     )
 

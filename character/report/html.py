@@ -11,6 +11,8 @@ import base64
 import hashlib
 import math
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -23,16 +25,18 @@ from character.report.content import Report
 TEMPLATE = "report.html.jinja"
 FIRST = 12  # comparisons shown until the reader asks for all
 
-# What is worth trying when a measure misses its bar, by metric.
+STAGES = {"reward_model": "Reward model", "distill": "Distillation", "dpo": "DPO"}
+
+# What is worth trying when a measure misses its bar: words, a setting, and times how much.
+ANCHOR = ("Hold what it knew harder:", "training.anchors.weight", 2)
 REMEDIES = {
-    "short_right": "Hold the facts harder: --set training.anchors.weight=2",
-    "answers": "Let more anchors hold it: --set training.anchors.weight=2",
-    "fluency": "Train less: --set training.distill.epochs=1",
-    "repetition": "Train less: --set training.dpo.epochs=0",
-    "tokens": "Make the good and the bad example replies of each trait equally long, or set "
-    "controls: {length: free} in the trait if length is its point",
+    "short_right": ANCHOR,
+    "answers": ANCHOR,
+    "fluency": ("Train more gently:", "training.distill.learning_rate", 0.5),
+    "repetition": ("Train more gently:", "training.distill.learning_rate", 0.5),
+    "tokens": ("Let length tell pairs apart less:", "pairs.balance", 2),
 }
-UNMOVED = "Train longer: --set training.distill.epochs=3"
+UNMOVED = ("Train longer:", "training.distill.epochs", 2)
 
 
 def render_report(report: Report) -> str:
@@ -45,6 +49,7 @@ def render_report(report: Report) -> str:
             title=" + ".join(trait.title for trait in report.constitution.traits),
             headline=terminal.headline(report),
             failed=[*terminal.lines_of(report, "missed"), *terminal.lines_of(report, "missing")],
+            spills=terminal.spills_of(report),
             subjects=SUBJECTS,
             compared=(BASE, TRAINED, PROMPTED),
             first=FIRST,
@@ -53,6 +58,7 @@ def render_report(report: Report) -> str:
             funnel=Markup(plots.funnel(report.funnel)),
             seconds=Markup(plots.stage_seconds(report.costs)),
             curves=plots.curves(report.steps),
+            stages=STAGES,
             recipe=yaml.safe_dump(dict(report.recipe), sort_keys=False, allow_unicode=True),
             next_steps=_next_steps(report),
         )
@@ -60,16 +66,26 @@ def render_report(report: Report) -> str:
     return terminal.printable(page)
 
 
-def _next_steps(report: Report) -> list[str]:
-    """What to do now, most useful first."""
-    steps = [f"Talk to both models: {terminal.chat_command(report)}"]
+def _next_steps(report: Report) -> list[tuple[str, str]]:
+    """What to do now, most useful first: words and what to type."""
+    steps = [("Talk to both models:", terminal.chat_command(report))]
     if report.smoke:
-        return [*steps, "Build for real: the same command without --quick."]
+        return [*steps, ("Build for real: the same command without", "--quick")]
     for line in terminal.lines_of(report, "missed"):
-        remedy = REMEDIES.get(line.metric, UNMOVED)
-        if remedy not in steps:
-            steps.append(remedy)
-    return [*steps, "Change what a trait says or shows, and build again with the same command."]
+        words, setting, factor = REMEDIES.get(line.metric, UNMOVED)
+        now = _setting(report, setting)
+        if now:
+            steps.append((words, f"--set {setting}={now * factor:g}"))
+    steps.append(("Change what a trait says or shows, and build again:", report.command))
+    return list(dict.fromkeys(steps))
+
+
+def _setting(report: Report, path: str) -> float | None:
+    """The recipe's number at a dotted path; None when there is none."""
+    value: Any = report.recipe
+    for key in path.split("."):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    return value if isinstance(value, int | float) else None
 
 
 def _environment() -> Environment:
@@ -81,34 +97,36 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        level=lambda estimate, line: _minus(terminal.level_text(estimate, terminal.unit_of(line))),
-        change=lambda estimate, line: _minus(
+        level=lambda estimate, line: _typeset(
+            terminal.level_text(estimate, terminal.unit_of(line))
+        ),
+        change=lambda estimate, line: _typeset(
             terminal.change_text(estimate, terminal.unit_of(line))
         ),
-        interval=lambda estimate, line: _minus(
+        interval=lambda estimate, line: _typeset(
             terminal.interval_text(estimate, terminal.unit_of(line))
         ),
         verdict=terminal.verdict_of,
         spill=terminal.spill_text,
-        before_after=lambda line: _minus(terminal.before_after(line, "→")),
+        before_after=lambda line: _typeset(terminal.before_after(line, "→")),
         minutes=terminal.minutes_text,
         memory=terminal.memory_text,
-        minus=_minus,
+        typeset=_typeset,
         percent=lambda value: f"{100 * value:.0f} %",
         gain=_gain,
         svg=Markup,
         digest=_digest,
     )
     environment.globals.update(
-        share_text=lambda trait: _minus(terminal.share_text(trait)),
+        share_text=lambda trait: _typeset(terminal.share_text(trait)),
         bars_text=terminal.bars_text,
     )
     return environment
 
 
-def _minus(text: str) -> str:
-    """Hyphens before digits as the minus signs they are."""
-    return re.sub(r"(?<![\w-])-(?=\d)", "\u2212", text)
+def _typeset(text: str) -> str:
+    """Minus signs before digits, and no line break before a percent sign."""
+    return re.sub(r"(?<![\w-])-(?=\d)", "\u2212", text).replace(" %", "\u00a0%")
 
 
 def _gain(value: float | None) -> str:

@@ -23,11 +23,11 @@ from matplotlib.ticker import MaxNLocator
 from character.diffing.outcome import BASE, OPPOSITE, PROMPTED, SUBJECTS, TRAINED, TraitOutcome
 from character.report.content import FunnelStep, StageCost
 from character.report.terminal import (
-    WAY,
     interval_text,
     known,
     level_text,
     printable,
+    seconds_text,
     share_of,
     share_text,
     unit_of,
@@ -45,8 +45,8 @@ VARIABLES = {
 
 METRICS = ("loss", "anchor_kl", "rewards/accuracies", "rewards/margins", "accuracy", "margin")
 
-WIDTH, ROW = 5.2, 0.2  # inches; a row is a line of text
-TITLE = 46  # characters of a trait's title that fit
+WIDTH, ROW = 4.6, 0.2  # inches; a row is a line of text
+TITLE = 42  # characters of a trait's title that fit
 
 SETTINGS: dict[str, Any] = {
     "svg.fonttype": "none",
@@ -117,23 +117,25 @@ def forest(traits: Sequence[TraitOutcome]) -> str:
 def way(traits: Sequence[TraitOutcome]) -> str:
     """How far each trait has come from plain, at 0, to prompted, at 1."""
     told = [f"{trait.title}: {share_text(trait)}" for trait in traits]
-    with _figure(len(traits) * 2 * ROW + 0.6) as figure:
+    with _figure(len(traits) * 2.2 * ROW + 0.4) as figure:
         axes = figure.subplots()
         ends = [0.0, 1.0]
         for row, trait in enumerate(traits):
             share = share_of(trait)
-            axes.text(0, row - 0.28, _short(told[row]), transform=_beside(axes))
-            if share is not None:
-                axes.plot([share.low, share.high], [row, row], color=COLOURS[TRAINED], linewidth=4)
-                axes.plot([share.value], [row], color=COLOURS[TRAINED], marker="D", markersize=7)
-                ends += [share.low, share.high]
-        for at in (0, 1):
-            axes.axvline(at, color=FAINT, linewidth=1.2, zorder=0)
+            title = f"{_short(trait.title)}: {share_text(trait)}"
+            axes.text(0, row - 0.32, title, transform=_beside(axes))
+            axes.plot([0, 1], [row, row], color=FAINT, marker="|", markersize=11, linewidth=0.8)
+            if share is None:
+                continue
+            axes.plot([share.low, share.high], [row, row], color=COLOURS[TRAINED], linewidth=3)
+            axes.plot([share.value], [row], color=COLOURS[TRAINED], marker="D", markersize=6)
+            ends += [share.low, share.high]
+        axes.spines["bottom"].set_visible(False)
         axes.set_yticks([])
-        axes.set_ylim(len(traits) - 0.5, -0.9)
-        axes.set_xlim(max(-2.0, min(ends)) - 0.06, min(3.0, max(ends)) + 0.06)
-        axes.set_xticks([0, 0.5, 1], ["plain, 0 %", "50 %", "prompted, 100 %"])
-        axes.tick_params(axis="x", labelsize=8)
+        axes.set_ylim(len(traits) - 0.7, -0.9)
+        axes.set_xlim(max(-2.0, min(ends)) - 0.12, min(3.0, max(ends)) + 0.12)
+        axes.set_xticks([0, 1], ["plain", "prompted"])
+        axes.tick_params(axis="x", length=0)
         return _svg(figure, "way", "Share of the way from plain to prompted. " + "; ".join(told))
 
 
@@ -145,7 +147,7 @@ def funnel(steps: Sequence[FunnelStep]) -> str:
 
 def stage_seconds(costs: Sequence[StageCost]) -> str:
     """How long each stage took."""
-    bars = [(c.stage.replace("_", " "), c.seconds, f"{c.seconds:,.0f} s") for c in costs]
+    bars = [(c.stage.replace("_", " "), c.seconds, seconds_text(c.seconds)) for c in costs]
     return _bars("seconds", "Seconds of each stage. ", bars)
 
 
@@ -178,6 +180,8 @@ def _curve(stage: str, metric: str, values: Mapping[int, float]) -> Curve:
         marker = "o" if len(points) == 1 else ""
         axes.plot(*zip(*points, strict=True), color=COLOURS[TRAINED], linewidth=1.3, marker=marker)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+        if len(points) == 1:
+            axes.set_xticks([first[0]])
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.grid(axis="y", color=FAINT, linewidth=0.5)
         axes.set_xlabel("step")

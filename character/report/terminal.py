@@ -27,6 +27,7 @@ Verdict = Literal["holds", "missed", "no bar", "missing"]
 
 MISSING = "missing"
 SHORT_RIGHT = "short_right"
+SPILLS = "spills over: it rose here too"
 SMOKE = "Smoke build: too small to mean anything."
 
 # Control characters drive terminals, lone surrogates cannot be written as UTF-8.
@@ -48,7 +49,7 @@ class Unit:
 
 
 UNITS = {"share": Unit(100, 1, " %", " points"), "tokens": Unit(1, 1)}
-WAY = Unit(100, 0, " %", " %")
+WAY = Unit(100, 0, " %")
 
 
 def unit_of(line: Line) -> Unit:
@@ -123,14 +124,10 @@ def before_after(line: Line, to: str = "->") -> str:
 
 def headline(report: Report) -> str:
     """One sentence from the numbers: how far each trait moved, and what it cost in quality."""
-    parts = [
-        _movement(trait, named=len(report.outcome.traits) > 1) for trait in report.outcome.traits
-    ]
-    parts.append(bars_text(report.outcome.quality))
+    parts = [_moves(report.outcome.traits), bars_text(report.outcome.quality)]
     for line in report.outcome.quality:
         if line.metric == SHORT_RIGHT:
-            unit = Unit(100, 0, " %")
-            base, trained = (level_text(line.subjects.get(name), unit) for name in (BASE, TRAINED))
+            base, trained = (level_text(line.subjects.get(name), WAY) for name in (BASE, TRAINED))
             parts.append(f"{line.label.lower()}: {base} before, {trained} after")
     sentence = "; ".join(parts)
     return sentence[:1].upper() + sentence[1:] + "."
@@ -155,8 +152,18 @@ def spill_text(line: Line) -> str:
     if change is None:
         return MISSING
     if change.low > 0:
-        return "spills over: it rose here too"
+        return SPILLS
     return "fell" if change.high < 0 else "no change shown"
+
+
+def spills_of(report: Report) -> list[Line]:
+    """The traits' lines that rose where the trait must not show."""
+    lines = [trait.unless for trait in report.outcome.traits]
+    return [line for line in lines if spill_text(line) == SPILLS]
+
+
+def seconds_text(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:,.0f} s"
 
 
 def minutes_text(seconds: float) -> str:
@@ -176,21 +183,30 @@ def printable(text: str) -> str:
     return _UNPRINTABLE.sub("\ufffd", text)
 
 
+def _with_interval(line: Line) -> str:
+    unit = unit_of(line)
+    return f"{change_text(line.change, unit)} {interval_text(line.change, unit)}".rstrip()
+
+
 def _number(value: float, unit: Unit, sign: str = "") -> str:
     return format(value * unit.scale, f"{sign}z.{unit.digits}f")
 
 
-def _movement(trait: TraitOutcome, named: bool) -> str:
-    who = f"{trait.title} " if named else ""
+def _moves(traits: Sequence[TraitOutcome]) -> str:
+    way = "of the way from plain to prompted"
+    if len(traits) > 1:
+        return f"{way}, " + ", ".join(f"{trait.title} {_moved(trait)}" for trait in traits)
+    (trait,) = traits
+    return f"{_moved(trait)} {way}" if share_of(trait) else _moved(trait)
+
+
+def _moved(trait: TraitOutcome) -> str:
     verdict = verdict_of(trait.contrast)
     if verdict == "missing":
-        return f"{who}movement missing"
-    moved = "moved" if verdict == "holds" else "not shown to move:"
-    if share_of(trait) is not None:
-        return f"{who}{moved} {share_text(trait)} of the way from plain to prompted"
-    change, unit = trait.contrast.change, unit_of(trait.contrast)
-    numbers = f"{change_text(change, unit)} {interval_text(change, unit)}"
-    return f"{who}{moved} {numbers} {trait.contrast.unit}, its share of the way is missing"
+        return "movement missing"
+    change = f"{_with_interval(trait.contrast)} {trait.contrast.unit} (share of the way missing)"
+    amount = share_text(trait) if share_of(trait) else change
+    return f"moved {amount}" if verdict == "holds" else f"not shown to move: {amount}"
 
 
 # What a build prints.
@@ -202,6 +218,9 @@ def outcome_table(report: Report) -> Group:
     if report.smoke:
         parts += [Text(SMOKE, style="bold yellow"), Text()]
     parts += [_movements(report.outcome.traits), _qualities(report.outcome.quality)]
+    for line in spills_of(report):
+        spilt = f"Spills over: {line.label}, by {_with_interval(line)}."
+        parts.append(Text(printable(spilt), style="bold red"))
     peak = memory_text(report.peak_bytes)
     parts.append(Text(f"Took {minutes_text(report.seconds)}, peak memory {peak}."))
     parts += [Text(), _places(report)]
@@ -235,11 +254,9 @@ def plan_table(stages: Sequence[PlannedStage], folder: str) -> Group:
 def _movements(traits: Sequence[TraitOutcome]) -> Table:
     table = _table("Trait", "Change, nats a token", "Of the way", "")
     for trait in traits:
-        change = trait.contrast.change
-        unit = unit_of(trait.contrast)
         table.add_row(
             _safe(trait.title),
-            f"{change_text(change, unit)} {interval_text(change, unit)}".rstrip(),
+            _with_interval(trait.contrast),
             share_text(trait),
             _word(verdict_of(trait.contrast), {"holds": "moved", "missed": "not shown"}),
         )

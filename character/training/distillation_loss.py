@@ -23,7 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-CHUNK = 256  # tokens whose logits exist at once
+CHUNK = 128  # tokens whose logits exist at once; larger blocks are mapped anew each time
 
 
 class _LinearKL(torch.autograd.Function):

@@ -15,6 +15,7 @@ from peft import LoraConfig as PeftLora
 from peft import PeftModel, get_peft_model
 from transformers import (
     PreTrainedModel,
+    PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainerControl,
@@ -102,6 +103,7 @@ def steps_of(stage: str, state: TrainerState) -> list[Step]:
 
 def train(trainer: Trainer, folder: Path) -> None:
     """Run to the end, from the last whole checkpoint where there is one."""
+    trainer.remove_callback(PrinterCallback)  # it prints every log line as a dictionary
     trainer.train(resume_from_checkpoint=_last_checkpoint(folder))
 
 
