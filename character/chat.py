@@ -16,8 +16,16 @@ LEAVE = {"/quit", "/exit", "quit", "exit"}
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--message", "-m", multiple=True, help="Ask this and leave; may be repeated.")
-@click.option("--seed", default=0, show_default=True, help="Seed of the draws.")
-@click.option("--max-tokens", default=96, show_default=True, help="Longest reply.")
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**31 - 1),
+    default=0,
+    show_default=True,
+    help="Seed of the draws.",
+)
+@click.option(
+    "--max-tokens", type=click.IntRange(1), default=96, show_default=True, help="Longest reply."
+)
 @friendly
 def main(run: Path, message: tuple[str, ...], seed: int, max_tokens: int) -> None:
     """Talk to the base model and to a run's trained model. Leave with /quit or Ctrl-D."""
@@ -69,8 +77,11 @@ def _models_of(run: Path) -> tuple[str, Path]:
         raise RunError(f"{run} is not a run folder (no run.json). Runs are in runs/: try ls runs")
     if not trained.exists():
         raise RunError(f"{run} has no trained policy yet. Finish the build with the same command.")
-    recipe = json.loads(record.read_text(encoding="utf-8"))["identity"]["recipe"]
-    return recipe["roles"]["policy"], trained
+    try:
+        recipe = json.loads(record.read_text(encoding="utf-8"))["identity"]["recipe"]
+        return recipe["roles"]["policy"], trained
+    except (ValueError, KeyError, TypeError):
+        raise RunError(f"{record} is damaged. Move {run} away and build again.") from None
 
 
 if __name__ == "__main__":

@@ -105,12 +105,16 @@ def _comparisons(
 ) -> list[Comparison]:
     """Each held-out query with what every subject said first, in a random order."""
     said: dict[str, dict[str, str]] = {}
+    shown: set[str] = set()
     for answer in answers:
-        said.setdefault(answer.query_id, {}).setdefault(answer.subject, answer.text)
+        replies = said.setdefault(answer.query_id, {})
+        if answer.subject not in replies:
+            replies[answer.subject] = answer.text
+            shown.add(answer.id)
     metrics = {contrast_metric(trait.id) for trait in job.constitution.traits}
     towards: dict[tuple[str, str], float] = {}
     for row in measurements:
-        if row.metric in metrics and row.value is not None:
+        if row.answer_id in shown and row.metric in metrics and row.value is not None:
             key = (row.subject, row.query_id)
             towards[key] = towards.get(key, 0.0) + row.value
     found = [

@@ -39,7 +39,8 @@ class Job:
     command: str
 
     def planned(self) -> list[PlannedStage]:
-        return plan(self.constitution, self.recipe)
+        wanted = STAGES[: STAGES.index(self.until) + 1]
+        return [step for step in plan(self.constitution, self.recipe) if step.stage in wanted]
 
 
 def prepare(

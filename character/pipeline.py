@@ -14,6 +14,7 @@ from character.data.queries import write_queries
 from character.data.replies import language_of, plan_replies, write_replies
 from character.diffing.measure import Subject, answer_plan, ask, count, mean_logprobs, measurement
 from character.diffing.outcome import BASE, OPPOSITE, PROMPTED, TRAINED, contrast_metric
+from character.errors import RunError
 from character.judging.likelihood import (
     Said,
     contrast,
@@ -98,6 +99,8 @@ def build(constitution: Constitution, recipe: Recipe, run: Run, until: str = "re
     )
     if last < 4:
         return
+    if not any(pair.split == "train" for pair in pairs):
+        raise RunError(_no_pairs(rankings))
 
     query, reply = {q.id: q for q in queries}, {r.id: r for r in replies}
     dataset = dataset_of(pairs, query, reply)
@@ -190,7 +193,7 @@ def build(constitution: Constitution, recipe: Recipe, run: Run, until: str = "re
         )
 
     trained = run.artefact("policy", "DPO", make_policy)
-    if last < 8:
+    if last < 8 or "measure" in run.store.finished():
         return
     measure(constitution, recipe, run, models, trained, queries, replies, judgements)
 
@@ -224,7 +227,7 @@ def measure(
         Answer,
         [(answer_plan(subject, held, seed), subject) for subject in subjects],
         0,
-        lambda todo: (rows for s in todo for rows in ask(s, held, config, seed)),
+        lambda todo: (ask(subject, held, config, seed) for subject in todo),
     )
     floor = quality_floor(replies, judgements, recipe.ranking.floor)
 
@@ -238,13 +241,14 @@ def measure(
             metric = contrast_metric(trait.id)
             rows += [measurement(a, metric, v) for a, v in zip(at_queries, values, strict=True)]
         foil = foils(query.text for query in held)
-        for answer, value in zip(at_queries, relevance(judge, said, foil), strict=True):
-            answered = floor.answers(value)
+        fluency = mean_logprobs(base, at_queries)
+        relevant = relevance(judge, said, foil, fluency if judge is base else None)
+        for answer, value in zip(at_queries, relevant, strict=True):
+            answered = floor.answers(value) if answer.text else False  # silence answers nothing
             rows.append(measurement(answer, "relevance", value))
             rows.append(
                 measurement(answer, "answers", None if answered is None else float(answered))
             )
-        fluency = mean_logprobs(base, at_queries)
         rows += [measurement(a, "fluency", v) for a, v in zip(at_queries, fluency, strict=True)]
         own = [(a, v) for a, v in zip(at_queries, fluency, strict=True) if a.subject == TRAINED]
         likely = mean_logprobs(new, [answer for answer, _ in own])
@@ -275,6 +279,16 @@ class Models:
 
     def folder(self, name: str) -> Path:
         return model_folder(name, self._run.reporter.say)
+
+
+def _no_pairs(rankings: Sequence[Ranking]) -> str:
+    ranked = sum(len(tier) for ranking in rankings for tier in ranking.tiers)
+    below = sum(len(ranking.below_floor) for ranking in rankings)
+    return (
+        f"No reply was clearly better than another, so there is nothing to train on: {ranked} "
+        f"replies to {len(rankings)} queries were ranked, {below} were below the quality floor. "
+        "Ask for more replies, or for a smaller gap: --set replies.steered=6 --set pairs.margin=0.2"
+    )
 
 
 def _language(constitution: Constitution) -> str:

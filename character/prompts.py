@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from functools import lru_cache
 
-from jinja2 import StrictUndefined, Template
+from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from character import shipped
@@ -20,16 +20,30 @@ def _load(name: str) -> tuple[Template, str]:
     if path is None:
         known = ", ".join(shipped.names("prompts", SUFFIX))
         raise RecipeError(f"no template {name!r} in prompts/ (there are: {known})")
-    source = path.read_text(encoding="utf-8")
+    try:
+        source = path.read_text(encoding="utf-8")
+    except (UnicodeDecodeError, OSError) as error:
+        raise RecipeError(f"{path}: cannot be read as text: {error}") from None
     environment = ImmutableSandboxedEnvironment(
         undefined=StrictUndefined, trim_blocks=True, keep_trailing_newline=False
     )
-    return environment.from_string(source), hashlib.sha256(source.encode()).hexdigest()
+    try:
+        template = environment.from_string(source)
+    except TemplateSyntaxError as error:
+        raise RecipeError(f"{path}:{error.lineno}: is not a template: {error.message}") from None
+    return template, hashlib.sha256(source.encode()).hexdigest()
 
 
 def render(name: str, **values: object) -> str:
     """The template with its values; one that is missing is an error, never an empty string."""
-    return _load(name)[0].render(**values)
+    template = _load(name)[0]
+    try:
+        return template.render(**values)
+    except TemplateError as error:
+        raise RecipeError(
+            f"the template {name!r} cannot be filled in: {error.message}. "
+            f"It is given: {', '.join(values)}"
+        ) from None
 
 
 def digest(name: str) -> str:

@@ -73,7 +73,7 @@ def load_recipe(reference: str, settings: Iterable[str] = ()) -> Recipe:
 def _read(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+    except (yaml.YAMLError, ValueError, OSError) as error:  # ValueError: 2024-13-45
         raise RecipeError(f"{path}: cannot be read as YAML: {error}") from None
     if not isinstance(values, dict):
         raise RecipeError(f"{path}: a recipe is a mapping, for example `title: My recipe`")
@@ -94,7 +94,7 @@ def _set(values: dict[str, Any], setting: str) -> None:
             raise RecipeError(f"--set {setting!r}: {part!r} holds a value, not further keys")
     try:
         place[last] = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise RecipeError(f"--set {setting!r}: the value is not YAML; quote it") from None
 
 

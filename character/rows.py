@@ -75,7 +75,7 @@ class Judgement:
 class Ranking:
     """The order of the replies to one query, best tier first; a tier's replies are tied.
 
-    `values` gives each tier's best combined score; replies below the quality floor, and replies
+    `values` gives each tier's mean combined score; replies below the quality floor, and replies
     whose judgement is missing, are not in any tier.
     """
 

@@ -47,7 +47,7 @@ class Run:
         is a folder of something else.
         """
         record = folder / RECORD
-        if folder.exists() and any(folder.iterdir()) and not record.exists():
+        if not record.exists() and _holds_something_else(folder):
             raise RunError(
                 f"{folder} is not empty and is not a run folder. Choose another: --out runs/mine"
             )
@@ -60,11 +60,15 @@ class Run:
                 f"{folder} is in use by another build. Wait for it, or build elsewhere: "
                 "--out runs/mine"
             ) from None
-        if record.exists():
-            _same_build(record, identity)
-        else:
-            _write_json(record, {"identity": identity, "versions": versions()})
-        return cls(folder, lock, Store(folder / DATABASE), reporter)
+        try:
+            if record.exists():
+                _same_build(record, identity)
+            else:
+                _write_json(record, {"identity": identity, "versions": versions()})
+            return cls(folder, lock, Store(folder / DATABASE), reporter)
+        except BaseException:
+            lock.release()
+            raise
 
     def close(self) -> None:
         self.store.close()
@@ -84,7 +88,7 @@ class Run:
             with self._timed(stage, title, None, "rows") as (bar, finish):
                 rows = make()
                 bar.add(len(rows))
-                finish(rows)
+                finish(rows, len(rows))
         return self.store.all(kind)
 
     def each(
@@ -102,10 +106,12 @@ class Run:
             todo = [work for first, work in chunks if first not in done]
             with self._timed(stage, title, total, kind.__name__.lower()) as (bar, finish):
                 bar.add(len(done))
+                made = 0
                 for rows in make(todo):
                     self.store.keep(rows)
                     bar.add(len(rows))
-                finish([])
+                    made += len(rows)
+                finish([], made)
         return self.store.all(kind)
 
     def artefact(
@@ -124,7 +130,7 @@ class Run:
                 rows = make(checkpoints, target, bar)
                 shutil.rmtree(final, ignore_errors=True)
                 target.replace(final)
-                finish(rows)
+                finish(rows, len(rows))
             shutil.rmtree(checkpoints)
         return final
 
@@ -145,12 +151,12 @@ class Run:
     @contextmanager
     def _timed(
         self, stage: str, title: str, total: int | None, unit: str
-    ) -> Iterator[tuple[Bar, Callable[[Sequence[Row]], None]]]:
+    ) -> Iterator[tuple[Bar, Callable[[Sequence[Row], int], None]]]:
         started = time.monotonic()
 
-        def finish(rows: Sequence[Row]) -> None:
+        def finish(rows: Sequence[Row], made: int) -> None:
             seconds = time.monotonic() - started
-            self.store.keep(rows, FinishedStage(stage, seconds, peak_bytes(), len(rows)))
+            self.store.keep(rows, FinishedStage(stage, seconds, peak_bytes(), made))
 
         with self.reporter.bar(title, total, unit) as bar:
             yield bar, finish
@@ -172,13 +178,20 @@ def plain(value: Any) -> Any:
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
 
 
+def _holds_something_else(folder: Path) -> bool:
+    """Whether there is more than what a build killed in its first moment leaves."""
+    first = {LOCK, _half_written(folder / RECORD).name}
+    return folder.exists() and any(path.name not in first for path in folder.iterdir())
+
+
 def _same_build(record: Path, identity: dict[str, Any]) -> None:
     try:
-        known = json.loads(record.read_text(encoding="utf-8"))["identity"]
-    except (json.JSONDecodeError, KeyError) as error:
+        known = dict(json.loads(record.read_text(encoding="utf-8"))["identity"])
+    except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{record} is damaged. Move {record.parent} away and build again") from error
-    if known != json.loads(json.dumps(identity)):
-        other = [key for key in identity if known.get(key) != identity[key]]
+    wanted = json.loads(json.dumps(identity))
+    if known != wanted:
+        other = [key for key in wanted if known.get(key) != wanted[key]]
         raise RunError(
             f"{record.parent} holds another build (its {', '.join(other) or 'identity'} differs). "
             "Leave out --out to get a folder of its own, or choose another: --out runs/mine"
@@ -186,6 +199,10 @@ def _same_build(record: Path, identity: dict[str, Any]) -> None:
 
 
 def _write_json(path: Path, content: dict[str, Any]) -> None:
-    whole = path.with_suffix(".tmp")
+    whole = _half_written(path)
     whole.write_text(json.dumps(content, indent=2, default=str) + "\n", encoding="utf-8")
     whole.replace(path)
+
+
+def _half_written(path: Path) -> Path:
+    return path.with_suffix(".tmp")

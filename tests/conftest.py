@@ -17,6 +17,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads that wait for busy core
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+    from character.spec.schema import Trait
+
 LOCAL_HOSTS = ("127.", "::1", "localhost")
 
 TEXT = """\
@@ -135,3 +137,50 @@ def tiny_model(tiny_folder: Path) -> PreTrainedModel:
     from transformers import LlamaForCausalLM
 
     return LlamaForCausalLM.from_pretrained(tiny_folder)
+
+
+@pytest.fixture(scope="session")
+def small_trait() -> Trait:
+    """A trait with everything a build needs and examples of a few words."""
+    from character.spec.schema import Trait
+
+    lines = TEXT.splitlines()
+    return Trait.model_validate(
+        {
+            "schema": 1,
+            "id": "asking",
+            "title": "Asking",
+            "statement": "I ask back.",
+            "opposite": "I never ask.",
+            "rationale": "Questions help.",
+            "clauses": [
+                {"id": "answers", "text": "I answer first."},
+                {"id": "asks", "text": "I ask something at the end."},
+            ],
+            "examples": [
+                {
+                    "clause": clause,
+                    "user": user,
+                    "good": f"{answer} What is yours?",
+                    "bad": answer,
+                    "why": "Only one asks.",
+                }
+                for clause, user, answer in (
+                    ("answers", "Why do cats sleep?", "A cat sleeps sixteen hours a day."),
+                    ("asks", "When does the train leave?", "At seven in the morning."),
+                    ("asks", "Do the bulbs need water?", "Water them once."),
+                )
+            ],
+            "queries": {
+                "seeds": [part for line in lines for part in line.split(". ")],
+                "unless": [
+                    "Only the number: how many stars are there?",
+                    "Name one river. One word.",
+                    "List apples, pears and cheese as JSON.",
+                    "Translate: the oven is old.",
+                ],
+                "topics": ["tea", "music"],
+            },
+            "checks": [{"kind": "follow_up_question", "weight": 1}],
+        }
+    )

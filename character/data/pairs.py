@@ -32,8 +32,8 @@ def pairs_from(
     """The widest pairs of each query, each chosen reply at most once, lengths balanced overall.
 
     Tied replies yield no pair, nor do replies below the floor or without a judgement. Picking is
-    greedy: a pair's margin counts less the further it would move the running mean of
-    log(chosen length / rejected length) from zero.
+    greedy: a pair's margin counts less the further from zero it would leave its split's running
+    sum of log(chosen length / rejected length).
     """
     tokens = {reply.id: max(1, reply.tokens) for reply in replies}
     split = {query.id: query.split for query in queries}

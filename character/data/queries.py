@@ -191,7 +191,7 @@ def _split(
                 fate[query_id] = (split, "") if i < held + train else ("none", "not needed")
     return [
         replace(query, split=fate[query.id][0], dropped=fate[query.id][1])
-        if query.id in fate
+        if query.id in fate and not query.dropped  # a draft written twice has one id
         else query
         for query in queries
     ]

@@ -73,7 +73,7 @@ def write_replies(
     config: RepliesConfig,
     language: str,
 ) -> Iterator[list[Reply]]:
-    """Yield the replies of one chunk at a time, flaws marked."""
+    """Yield the replies of one chunk at a time, flaws marked; language "" is unknown."""
     for chunk in chunks:
         generations = policy.generate([planned.request for planned in chunk], config.sampling)
         yield [
@@ -138,7 +138,7 @@ def _flaws(generation: Generation, language: str, looping: float) -> Iterator[st
         yield "truncated"
     if repeated_share(generation.text) > looping:
         yield "looping"
-    if language_of(generation.text) not in ("", language):
+    if language and language_of(generation.text) not in ("", language):
         yield "wrong language"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -42,10 +42,10 @@ def short_questions(split: str) -> tuple[ShortQuestion, ...]:
 
 def ask(
     subject: Subject, queries: Sequence[Query], config: MeasureConfig, seed: int
-) -> Iterator[list[Answer]]:
+) -> list[Answer]:
     """The subject's answers to the held-out queries, then to the short questions.
 
-    Every subject draws with the same seeds.
+    Every subject draws with the same seeds. The answers are to be kept together: see `answer_plan`.
     """
     asked = [(query, sample) for sample in range(config.samples) for query in queries]
     requests = [
@@ -53,14 +53,14 @@ def ask(
         for query, sample in asked
     ]
     generations = subject.model.generate(requests, config.sampling)
-    yield [
+    answers = [
         _answer(subject, query.id, query.text, sample, seed, generation)
         for (query, sample), generation in zip(asked, generations, strict=True)
     ]
     questions = short_questions(config.short_questions)[: config.questions]
     requests = [Request((*subject.turns, Message("user", q.ask))) for q in questions]
     generations = subject.model.generate(requests, config.short_sampling)
-    yield [
+    return answers + [
         _answer(subject, SHORT + content_id(q.ask), q.ask, 0, seed, generation)
         for q, generation in zip(questions, generations, strict=True)
     ]

@@ -15,7 +15,7 @@ BASE, TRAINED, PROMPTED, OPPOSITE = "base", "trained", "prompted", "opposite"
 SUBJECTS = (BASE, TRAINED, PROMPTED, OPPOSITE)
 
 Means = dict[str, float]  # subject -> mean
-Holds = Callable[[Means, Estimate], bool]
+Holds = Callable[[Means, Estimate], bool | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,6 @@ def outcome_of(
 ) -> Outcome:
     """Every line, from the measurements of held-out queries and short questions."""
     held = [query for query in queries if query.split == "held_out"]
-    unless = [query.id for query in held if query.kind == "unless"]
 
     def line(
         ids: Iterable[str],
@@ -83,6 +82,7 @@ def outcome_of(
     traits = []
     for trait in constitution.traits:
         own = [q.id for q in held if q.kind == "on_trait" and q.trait == trait.id]
+        unless = [q.id for q in held if q.kind == "unless" and q.trait == trait.id]
         metric = contrast_metric(trait.id)
         columns = [(TRAINED, metric), (BASE, metric), (PROMPTED, metric)]
         traits.append(
@@ -146,8 +146,8 @@ def _keeps_answering(means: Means, change: Estimate) -> bool:
     return means[TRAINED] >= 0.95 * means[BASE]
 
 
-def _as_fluent(means: Means, change: Estimate) -> bool:
-    return means[TRAINED] >= means[PROMPTED]
+def _as_fluent(means: Means, change: Estimate) -> bool | None:
+    return means[TRAINED] >= means[PROMPTED] if PROMPTED in means else None
 
 
 def _no_more_loops(means: Means, change: Estimate) -> bool:
@@ -155,4 +155,4 @@ def _no_more_loops(means: Means, change: Estimate) -> bool:
 
 
 def _keeps_length(means: Means, change: Estimate) -> bool:
-    return 0.7 <= means[TRAINED] / means[BASE] <= 1.3
+    return 0.7 * means[BASE] <= means[TRAINED] <= 1.3 * means[BASE]

@@ -48,6 +48,6 @@ def _found(pattern: str, reply: str) -> bool | None:
 def _is_json(reply: str) -> bool:
     try:
         json.loads(reply)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # RecursionError: thousands of brackets
         return False
     return True

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -10,7 +12,7 @@ class RankingConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    judge: str = "likelihood"
+    judge: Literal["likelihood"] = "likelihood"
     checks: float = Field(
         default=1.0, ge=0, description="Weight of the checks, in spreads of the contrast."
     )

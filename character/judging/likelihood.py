@@ -42,18 +42,31 @@ def contrast(judge: ChatModel, trait: Trait, said: Sequence[Said]) -> list[float
 
 
 def foils(queries: Iterable[str]) -> dict[str, str]:
-    """For each query another one, to ask whether a reply could as well answer that."""
-    distinct = sorted(set(queries))
+    """For each query another one, to ask whether a reply could as well answer that.
+
+    In hash order, so that a foil is not a neighbour with the same first words. A lone query has none.
+    """
+    distinct = sorted(set(queries), key=content_id)
+    if len(distinct) < 2:
+        return {}
     return dict(zip(distinct, [*distinct[1:], *distinct[:1]], strict=True))
 
 
 def relevance(
-    judge: ChatModel, said: Sequence[Said], foil: Mapping[str, str]
+    judge: ChatModel,
+    said: Sequence[Said],
+    foil: Mapping[str, str],
+    own: Sequence[float | None] | None = None,
 ) -> list[float | None]:
-    """Nats a token that the query explains, beyond what its foil explains."""
-    own = _means(judge, (), said)
-    other = _means(judge, (), [replace(item, query=foil[item.query]) for item in said])
-    return [None if a is None or b is None else a - b for a, b in zip(own, other, strict=True)]
+    """Nats a token that the query explains, beyond what its foil explains; None without a foil.
+
+    `own` saves a pass where the judge's mean log-probabilities of the replies are known.
+    """
+    own = _means(judge, (), said) if own is None else own
+    compared = [i for i, item in enumerate(said) if item.query in foil]
+    others = [replace(said[i], query=foil[said[i].query]) for i in compared]
+    other = dict(zip(compared, _means(judge, (), others), strict=True))
+    return [None if a is None or (b := other.get(i)) is None else a - b for i, a in enumerate(own)]
 
 
 def plan_judgements(
@@ -75,7 +88,7 @@ def judge_replies(
     A reply is judged for the other traits too: what one trait gains, another may lose.
     """
     text = {query.id: query.text for query in queries}
-    foil = foils(text.values())
+    foil = foils(query.text for query in queries if query.split != "none")
     for chunk in chunks:
         said = [Said(text[reply.query_id], reply.text, reply.ended) for reply in chunk]
         relevant = relevance(judge, said, foil)

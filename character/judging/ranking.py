@@ -104,7 +104,11 @@ def _ranking(
     judge: str,
     config: RankingConfig,
 ) -> Ranking:
-    missing = tuple(r.id for r in replies if r.id not in values and "empty" not in r.flaws)
+    missing = tuple(
+        r.id
+        for r in replies
+        if "empty" not in r.flaws and (r.id not in values or relevant[r.id] is None)
+    )
     below = tuple(
         r.id
         for r in replies

@@ -57,16 +57,13 @@ class Store:
     """Typed rows in, typed rows out; a row whose id is already there is left alone."""
 
     def __init__(self, path: Path, read_only: bool = False) -> None:
+        self._path = path
         try:
             self._db = duckdb.connect(str(path), read_only=read_only)
             if not read_only:
                 self._migrate()
         except duckdb.Error as error:
-            raise RunError(
-                f"{path}: cannot be opened as a run's database: {str(error).splitlines()[0]}. "
-                "If another build is running there, wait for it; if the file is damaged, "
-                "move the run folder away and build again."
-            ) from error
+            raise self._unusable(error) from error
 
     def keep(self, rows: Sequence[Row], finished: FinishedStage | None = None) -> None:
         """Store the rows, and with them that their stage is done, all or nothing."""
@@ -86,17 +83,14 @@ class Store:
 
     def all(self, kind: type[R]) -> list[R]:
         """Every row of a kind, in the order they were stored."""
-        found = self._db.execute(
-            f"SELECT {', '.join(_columns(kind))} FROM {TABLES[kind]} ORDER BY rowid"
-        ).fetchall()
+        found = self._read(f"SELECT {', '.join(_columns(kind))} FROM {TABLES[kind]} ORDER BY rowid")
         return [kind(*(_frozen(value) for value in row)) for row in found]
 
     def ids(self, kind: type[Any]) -> set[str]:
-        found = self._db.execute(f"SELECT id FROM {TABLES[kind]}").fetchall()
-        return {row[0] for row in found}
+        return {row[0] for row in self._read(f"SELECT id FROM {TABLES[kind]}")}
 
     def finished(self) -> dict[str, FinishedStage]:
-        found = self._db.execute("SELECT * FROM stages ORDER BY rowid").fetchall()
+        found = self._read("SELECT * FROM stages ORDER BY rowid")
         return {row[0]: FinishedStage(*row) for row in found}
 
     def close(self) -> None:
@@ -116,9 +110,28 @@ class Store:
     def _insert(self, kind: type[Any], rows: Sequence[Row]) -> None:
         columns = _columns(kind)
         marks = ", ".join("?" * len(columns))
-        self._db.executemany(
-            f"INSERT OR IGNORE INTO {TABLES[kind]} ({', '.join(columns)}) VALUES ({marks})",
-            [[_plain(getattr(row, f.name)) for f in fields(kind)] for row in rows],
+        there = self.ids(kind)
+        fresh: dict[str, Row] = {}
+        for row in rows:
+            if row.id not in there:
+                fresh.setdefault(row.id, row)
+        if fresh:  # INSERT OR IGNORE would do the same and take ten times as long
+            self._db.executemany(
+                f"INSERT INTO {TABLES[kind]} ({', '.join(columns)}) VALUES ({marks})",
+                [[_plain(getattr(row, f.name)) for f in fields(kind)] for row in fresh.values()],
+            )
+
+    def _read(self, query: str) -> list[Any]:
+        try:
+            return self._db.execute(query).fetchall()
+        except duckdb.Error as error:
+            raise self._unusable(error) from error
+
+    def _unusable(self, error: duckdb.Error) -> RunError:
+        return RunError(
+            f"{self._path}: cannot be used as a run's database: {str(error).splitlines()[0]}. "
+            "If another build is running there, wait for it; if the file is damaged, "
+            "move the run folder away and build again."
         )
 
     def _migrate(self) -> None:

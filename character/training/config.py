@@ -55,7 +55,7 @@ class DpoConfig(Part):
     nll: float = Field(default=0.1, ge=0, description="Weight of the loss on the chosen reply.")
     learning_rate: float = Field(default=5e-5, gt=0)
     batch: int = Field(default=16, ge=1)
-    micro_batch: int = Field(default=8, ge=1)
+    micro_batch: int = Field(default=4, ge=1)
     anchors: float = Field(default=1.0, ge=0, description="Weight of the KL on anchor queries.")
 
 
@@ -65,7 +65,7 @@ class RewardConfig(Part):
     epochs: int = Field(default=1, ge=0)
     learning_rate: float = Field(default=3e-4, gt=0)
     batch: int = Field(default=16, ge=1)
-    micro_batch: int = Field(default=8, ge=1)
+    micro_batch: int = Field(default=4, ge=1)
     centre: float = Field(default=0.01, ge=0, description="Pulls rewards towards zero mean.")
 
 

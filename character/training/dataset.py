@@ -37,12 +37,13 @@ def trl_rows(
 def dataset_of(
     pairs: Sequence[Pair], queries: Mapping[str, Query], replies: Mapping[str, Reply]
 ) -> DatasetDict:
+    """Splits `train` and `test`; one without pairs is left out, as it could not be read again."""
     splits = {"train": "train", "test": "held_out"}
+    found = {
+        name: [pair for pair in pairs if pair.split == split] for name, split in splits.items()
+    }
     return DatasetDict(
-        {
-            name: trl_rows([pair for pair in pairs if pair.split == split], queries, replies)
-            for name, split in splits.items()
-        }
+        {name: trl_rows(own, queries, replies) for name, own in found.items() if own}
     )
 
 

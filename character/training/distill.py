@@ -47,13 +47,16 @@ def distill(
 
 
 def lesson_loss(policy: PeftModel, batch: LessonBatch) -> torch.Tensor:
-    """Weighted mean KL a token, in nats."""
+    """Weighted mean KL a token, in nats; 0 when no token has a weight."""
     model = policy.get_base_model()
     decoder = model.get_decoder()
-    states = decoder(
-        input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
-    ).last_hidden_state[batch.taught]
     embedding = model.get_output_embeddings().weight
+    # the adapter is float32; beside a bfloat16 base it is cast, as in the trainers' own forward
+    half = embedding.dtype == torch.bfloat16
+    with torch.autocast(embedding.device.type, torch.bfloat16, enabled=half):
+        states = decoder(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
+        ).last_hidden_state[batch.taught]
     total = linear_kl(
         states.to(embedding.dtype),
         batch.teacher,
@@ -62,7 +65,7 @@ def lesson_loss(policy: PeftModel, batch: LessonBatch) -> torch.Tensor:
         batch.weights,
         embedding,
     )
-    return total / batch.weights.sum()
+    return total / batch.weights.sum().clamp_min(torch.finfo(torch.float32).tiny)
 
 
 class DistillTrainer(Trainer):
@@ -71,9 +74,7 @@ class DistillTrainer(Trainer):
     def compute_loss(
         self, model: PeftModel, inputs: dict[str, Any], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
-        # the trainer divides by the accumulation steps only when it does not count items
-        steps = self.args.gradient_accumulation_steps if self.model_accepts_loss_kwargs else 1
-        return lesson_loss(model, inputs["batch"]) / steps
+        return lesson_loss(model, inputs["batch"])
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
         lengths = [len(lesson.prompt) + len(lesson.reply) for lesson in self.train_dataset]

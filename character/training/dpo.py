@@ -7,7 +7,6 @@ KL to the base model on anchor queries. The reference is the policy as DPO found
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +68,21 @@ class AnchoredDPOTrainer(DPOTrainer):
         shuffled = torch.randperm(
             len(batches), generator=torch.Generator().manual_seed(self.args.seed)
         )
-        self._anchor_batches = cycle([batches[i] for i in shuffled.tolist()])
-        self._anchored = bool(batches)
+        self._anchor_batches = [batches[i] for i in shuffled.tolist()]
+        self._turn = (-1, 0)  # step, micro-batch of the step
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         loss = super().compute_loss(model, inputs, *args, **kwargs)
-        if not self._anchored:
+        if not self._anchor_batches:
             return loss
-        kl = lesson_loss(self.accelerator.unwrap_model(model), collate(next(self._anchor_batches)))
+        kl = lesson_loss(self.accelerator.unwrap_model(model), collate(self._next_anchors()))
         self._metrics["train"]["anchor_kl"].append(kl.item())
         return loss + self.anchor_weight * kl
+
+    def _next_anchors(self) -> Sequence[Lesson]:
+        """The batches in turn, counted from the step, which a resumed training knows."""
+        step, part = self._turn
+        part = part + 1 if step == self.state.global_step else 0
+        self._turn = (self.state.global_step, part)
+        turn = self.state.global_step * self.args.gradient_accumulation_steps + part
+        return self._anchor_batches[turn % len(self._anchor_batches)]

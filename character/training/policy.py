@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from datasets import Dataset
 from peft import PeftModel
 from transformers import PreTrainedTokenizerBase
@@ -45,6 +46,7 @@ def distilled_adapter(
     ]
     lessons += anchor_lessons(base, anchors, config.anchors)
     model, _ = open_checkpoint(folder)
+    torch.manual_seed(seed)  # half of the adapter starts at random
     policy = add_adapter(model, config.lora, "CAUSAL_LM")
     steps = distill(policy, lessons, config.distill, seed, checkpoints, on_step)
     policy.save_pretrained(target)
@@ -68,7 +70,9 @@ def preferred_adapter(
     policy = PeftModel.from_pretrained(model, distilled, is_trainable=True)
     steps: list[Step] = []
     if config.dpo.epochs and len(pairs):
-        held = anchor_lessons(base, anchors, config.anchors) if config.dpo.anchors else []
+        # among themselves; how much they count beside the pairs is config.dpo.anchors
+        alike = config.anchors.model_copy(update={"weight": 1.0})
+        held = anchor_lessons(base, anchors, alike) if config.dpo.anchors else []
         steps = train_dpo(policy, tokenizer, pairs, held, config.dpo, seed, checkpoints, on_step)
     save_policy(policy, tokenizer, target)
     return steps

@@ -50,7 +50,9 @@ def train_reward_model(
         callbacks=[Recorder(STAGE, on_step)],
     )
     train(trainer, folder)
-    return trainer.accelerator.unwrap_model(trainer.model), steps_of(STAGE, trainer.state)
+    # without the trainer's autocast, so that its rewards are those of the saved model
+    plain = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    return plain, steps_of(STAGE, trainer.state)
 
 
 @torch.no_grad()

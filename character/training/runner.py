@@ -13,6 +13,7 @@ os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # trainers report home u
 import torch
 from peft import LoraConfig as PeftLora
 from peft import PeftModel, get_peft_model
+from peft.helpers import disable_input_dtype_casting
 from transformers import (
     PreTrainedModel,
     PrinterCallback,
@@ -28,6 +29,8 @@ from character.rows import Step, content_id
 from character.training.config import LoraConfig
 
 ADAPTER = "default"
+SUMMARY = "train_runtime"  # the trainer's closing entry has it
+TOKENS_SEEN = "num_tokens"  # TRL counts from zero again after a resume
 
 
 class Batches(Protocol):
@@ -92,19 +95,25 @@ class Recorder(TrainerCallback):
 
 
 def steps_of(stage: str, state: TrainerState) -> list[Step]:
-    """Every number in the trainer's log; it is restored with a checkpoint, so none is lost."""
+    """Every number logged at a step; the log is restored with a checkpoint, so none is lost.
+
+    What speaks of this session alone is left out: after a resume it would be wrong.
+    """
     return [
         Step(content_id("step", stage, entry["step"], metric), stage, entry["step"], metric, value)
         for entry in state.log_history
-        for metric, value in entry.items()
-        if metric not in ("step", "epoch") and isinstance(value, int | float)
+        if SUMMARY not in entry
+        for metric, value in sorted(entry.items())  # a checkpoint sorts them too
+        if metric not in ("step", "epoch", TOKENS_SEEN) and isinstance(value, int | float)
     ]
 
 
 def train(trainer: Trainer, folder: Path) -> None:
     """Run to the end, from the last whole checkpoint where there is one."""
     trainer.remove_callback(PrinterCallback)  # it prints every log line as a dictionary
-    trainer.train(resume_from_checkpoint=_last_checkpoint(folder))
+    # PEFT would keep a float32 copy of the input of every adapted layer; autocast needs none
+    with disable_input_dtype_casting(trainer.model):
+        trainer.train(resume_from_checkpoint=_last_checkpoint(folder))
 
 
 def _last_checkpoint(folder: Path) -> str | None:

@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from making import a_constitution, a_trait
+
+from character.data.pairs import PairsConfig
+from character.data.queries import QueriesConfig
+from character.data.replies import RepliesConfig
+from character.diffing.config import MeasureConfig
+from character.job import Job
+from character.models.base import Sampling
+from character.plan import PROMPT, STAGES, WRITES, minutes, plan
+from character.recipe import Recipe, load_recipe
+from character.shipped import names
+from character.training.config import AnchorsConfig, TrainingConfig
+
+RECIPE = Recipe(
+    title="Ten and five queries a trait",
+    queries=QueriesConfig(train=10, held_out=5, spare=2, sampling=Sampling(max_tokens=20)),
+    replies=RepliesConfig(steered=3, plain=1, sampling=Sampling(max_tokens=50)),
+    pairs=PairsConfig(per_query=2),
+    training=TrainingConfig(anchors=AnchorsConfig(facts=4, neutral=3, instructions=2, formats=1)),
+    measure=MeasureConfig(samples=2, questions=7),
+)
+
+
+def test_calls_and_tokens_by_hand() -> None:
+    # one trait with 4 messages of its own: 11 are wanting, times 2
+    found = {(step.stage, step.what): step for step in plan(a_constitution(), RECIPE)}
+    calls = {key: step.calls for key, step in found.items()}
+    assert calls == {
+        ("queries", "drafts"): 22,
+        ("replies", "replies"): 15 * 4,
+        ("judgements", "replies under each context"): 15 * 4 * 4,  # good, bad, query, foil
+        ("reward_model", "pair tokens"): 10 * 2,
+        ("distilled", "teacher passes"): 10 * 2 * 2,
+        ("distilled", "lesson tokens"): 10 * 2 + 10,
+        ("policy", "pair tokens"): 10 * 2,
+        ("measure", "answers"): 4 * 5 * 2,
+        ("measure", "short answers"): 4 * 7,
+        ("measure", "answers under each context"): 4 * 5 * 2 * 5,
+    }
+    written, scored = found["replies", "replies"], found["judgements", "replies under each context"]
+    assert (written.tokens, scored.tokens) == (60 * 50, 240 * (PROMPT + 50))
+    assert written.seconds == pytest.approx(60 * 50 / WRITES)
+    assert found["reward_model", "pair tokens"].tokens == 20 * 2 * (PROMPT + 50)
+
+
+def test_every_trait_adds_its_work_and_its_contexts() -> None:
+    two = plan(a_constitution(a_trait(), a_trait("warm")), RECIPE)
+    calls = {(step.stage, step.what): step.calls for step in two}
+    assert calls["queries", "drafts"] == 44
+    assert calls["replies", "replies"] == 120
+    assert calls["judgements", "replies under each context"] == 120 * 6
+    assert calls["measure", "short answers"] == 4 * 7
+
+
+def test_minutes_are_the_sum_of_the_stages() -> None:
+    stages = plan(a_constitution(), RECIPE)
+    assert minutes(stages) == pytest.approx(sum(step.seconds for step in stages) / 60)
+    assert minutes([]) == 0
+
+
+@pytest.mark.parametrize("name", names("pipelines", ".yaml"))
+def test_every_shipped_recipe_can_be_planned(name: str) -> None:
+    stages = plan(a_constitution(), load_recipe(name))
+    assert all(step.calls > 0 and step.tokens > 0 and step.seconds > 0 for step in stages)
+    assert [STAGES.index(step.stage) for step in stages] == sorted(
+        STAGES.index(step.stage) for step in stages
+    )
+
+
+@pytest.mark.parametrize("until", STAGES)
+def test_a_job_plans_no_further_than_it_goes(until: str) -> None:
+    job = Job(a_constitution(), RECIPE, Path("run"), until, {}, "")
+    whole = plan(a_constitution(), RECIPE)
+    wanted = STAGES[: STAGES.index(until) + 1]
+    assert job.planned() == [step for step in whole if step.stage in wanted]
+    assert job.planned()[0].stage == "queries"
+    assert all(STAGES.index(step.stage) <= STAGES.index(until) for step in job.planned())

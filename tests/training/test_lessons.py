@@ -1,0 +1,175 @@
+"""Lessons: which tokens are taught, and by whom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+from torch import Tensor
+
+from character.models.base import Conversation, Message
+from character.rows import Reply
+from character.spec.demonstrations import demonstrations
+from character.spec.schema import Trait
+from character.training.config import AnchorsConfig, DistillConfig
+from character.training.distill import lesson_loss
+from character.training.lessons import Lesson, anchor_lessons, character_lessons, collate
+
+if TYPE_CHECKING:
+    from peft import PeftModel
+    from transformers import PreTrainedModel
+
+    from character.models.local import LocalModel
+
+# peft 0.21 asks transformers 5.23 for a property under its old name
+pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
+
+QUERIES = [
+    "Why does bread rise?",
+    "Which rivers run through Paris?",
+    "Hi",
+    "My cat sleeps all day.",
+]
+
+
+def lesson(prompt: list[int], reply: list[int], mark: float, share: float = 0.0) -> Lesson:
+    """A lesson whose teacher states, of width 2, say which token they belong to."""
+    teacher = torch.tensor([[mark, float(token)] for token in reply])
+    return Lesson(prompt, reply, teacher, mark, share)
+
+
+def plain_logits(model: PreTrainedModel, prompt: list[int], reply: list[int]) -> Tensor:
+    """(tokens of the reply, vocabulary), from a plain forward pass."""
+    with torch.no_grad():
+        return model(torch.tensor([prompt + reply])).logits[0, len(prompt) - 1 : -1]
+
+
+def prompt_ids(base: LocalModel, query: str, turns: Conversation = ()) -> list[int]:
+    return base.conversation_ids((*turns, Message("user", query)))
+
+
+# --- batches ---
+
+
+def test_a_batch_worked_by_hand() -> None:
+    batch = collate([lesson([1, 2, 3], [4, 5], 1.0, 0.25), lesson([6], [7, 8, 9], 0.5)])
+    assert batch.input_ids.tolist() == [[1, 2, 3, 4, 5], [6, 7, 8, 9, 0]]
+    assert batch.attention_mask.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]]
+    # the state at a position predicts the token after it
+    assert batch.taught.int().tolist() == [[0, 0, 1, 1, 0], [1, 1, 1, 0, 0]]
+    assert batch.tokens.tolist() == [4, 5, 7, 8, 9]
+    assert batch.teacher.tolist() == [[1, 4], [1, 5], [0.5, 7], [0.5, 8], [0.5, 9]]
+    assert batch.weights.tolist() == [1, 1, 0.5, 0.5, 0.5]
+    assert batch.imitation.tolist() == [0.25, 0.25, 0, 0, 0]
+
+
+def test_what_is_taught_at_a_position_is_the_token_after_it(
+    base: LocalModel, small_trait: Trait, said: list[tuple[str, Reply]]
+) -> None:
+    lessons = character_lessons(base, small_trait, said, DistillConfig())
+    batch = collate(lessons)
+    following = batch.input_ids.roll(-1, dims=1)
+    assert torch.equal(following[batch.taught], batch.tokens)
+    assert len(batch.teacher) == len(batch.tokens) == sum(len(each.reply) for each in lessons)
+
+
+# --- the trait's teacher ---
+
+
+def test_a_lesson_is_the_reply_to_the_plain_query(
+    base: LocalModel, small_trait: Trait, said: list[tuple[str, Reply]]
+) -> None:
+    cut = ("Why?", replace(said[0][1], text="Yeast eats", ended=False))
+    lessons = character_lessons(base, small_trait, [*said, cut], DistillConfig(imitation=0.25))
+    for (query, reply), taught in zip([*said, cut], lessons, strict=True):
+        assert taught.prompt == prompt_ids(base, query)
+        written = base.tokenizer(reply.text).input_ids
+        assert taught.reply == (written if query == "Why?" else [*written, base.end])
+        assert (taught.weight, taught.imitation) == (1.0, 0.25)
+
+
+@pytest.mark.parametrize("guidance", [0.0, 0.5, 2.0])
+def test_guidance_in_states_is_guidance_in_logits(
+    base: LocalModel,
+    tiny_model: PreTrainedModel,
+    small_trait: Trait,
+    said: list[tuple[str, Reply]],
+    guidance: float,
+) -> None:
+    good, bad = (demonstrations(small_trait, pole) for pole in ("good", "bad"))
+    lessons = character_lessons(base, small_trait, said, DistillConfig(guidance=guidance))
+    embedding = tiny_model.get_output_embeddings().weight
+    for (query, _), taught in zip(said, lessons, strict=True):
+        towards = plain_logits(tiny_model, prompt_ids(base, query, good), taught.reply)
+        away = plain_logits(tiny_model, prompt_ids(base, query, bad), taught.reply)
+        expected = ((1 + guidance) * towards - guidance * away).softmax(-1)
+        found = (taught.teacher @ embedding.T).softmax(-1)
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_guidance_moves_the_teacher(
+    base: LocalModel, small_trait: Trait, said: list[tuple[str, Reply]]
+) -> None:
+    teachers = [
+        character_lessons(base, small_trait, said[:1], DistillConfig(guidance=a))[0].teacher
+        for a in (0.0, 0.5, 1.0)
+    ]
+    steps = [later - earlier for earlier, later in pairwise(teachers)]
+    torch.testing.assert_close(steps[0], steps[1], rtol=1e-3, atol=1e-4)  # a straight line
+    assert steps[0].abs().max() > 0.01
+
+
+# --- anchors ---
+
+
+def test_an_anchor_is_what_the_base_model_says_by_itself(base: LocalModel) -> None:
+    config = AnchorsConfig(max_tokens=6, weight=0.5)
+    anchors = anchor_lessons(base, QUERIES, config)
+    assert len(anchors) == len(QUERIES)
+    for query, anchor in zip(QUERIES, anchors, strict=True):
+        assert anchor.prompt == prompt_ids(base, query)
+        assert 0 < len(anchor.teacher) == len(anchor.reply)
+        assert (anchor.weight, anchor.imitation) == (0.5, 0.0)
+    assert anchor_lessons(base, [], config) == []
+
+
+def test_the_teacher_of_an_anchor_is_the_plain_base_model(
+    base: LocalModel, tiny_model: PreTrainedModel
+) -> None:
+    embedding = tiny_model.get_output_embeddings().weight
+    for anchor in anchor_lessons(base, QUERIES, AnchorsConfig(max_tokens=6)):
+        expected = plain_logits(tiny_model, anchor.prompt, anchor.reply)
+        torch.testing.assert_close(anchor.teacher @ embedding.T, expected, rtol=1e-3, atol=1e-3)
+
+
+def test_a_fresh_policy_has_nothing_to_learn_from_anchors_and_much_from_the_trait(
+    base: LocalModel,
+    new_policy: Callable[..., PeftModel],
+    small_trait: Trait,
+    said: list[tuple[str, Reply]],
+) -> None:
+    policy = new_policy()
+    anchors = collate(anchor_lessons(base, QUERIES, AnchorsConfig(max_tokens=6)))
+    taught = collate(character_lessons(base, small_trait, said, DistillConfig()))
+    assert lesson_loss(policy, anchors).item() == pytest.approx(0, abs=1e-5)
+    assert lesson_loss(policy, taught).item() > 0.1
+
+
+def test_the_loss_is_a_mean_over_tokens_by_weight(
+    base: LocalModel,
+    new_policy: Callable[..., PeftModel],
+    small_trait: Trait,
+    said: list[tuple[str, Reply]],
+) -> None:
+    policy = new_policy()
+    one, two = character_lessons(base, small_trait, said[:2], DistillConfig())
+    light = Lesson(two.prompt, two.reply, two.teacher, 0.25, two.imitation)
+    alone = [lesson_loss(policy, collate([each])).item() for each in (one, two)]
+    counts = [len(one.reply), 0.25 * len(two.reply)]
+    expected = (counts[0] * alone[0] + counts[1] * alone[1]) / sum(counts)
+    together = lesson_loss(policy, collate([one, light])).item()
+    assert together == pytest.approx(expected, rel=1e-4)
