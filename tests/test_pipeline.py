@@ -330,6 +330,7 @@ def test_a_build_without_pairs_says_so(
     [
         ("Replies", 2),  # after the first chunk
         ("Reward model", 1),  # before any checkpoint
+        ("Distillation", 1),  # before any checkpoint, after a stage that drew numbers
         ("Distillation", 3),  # in the second epoch
         ("DPO", 3),  # in the second epoch
         ("Answers", 2),  # after the first subject

@@ -75,7 +75,8 @@ class AnchoredDPOTrainer(DPOTrainer):
         loss = super().compute_loss(model, inputs, *args, **kwargs)
         if not self._anchor_batches:
             return loss
-        kl = lesson_loss(self.accelerator.unwrap_model(model), collate(self._next_anchors()))
+        batch = collate(self._next_anchors()).to(self.args.device)
+        kl = lesson_loss(self.accelerator.unwrap_model(model), batch)
         self._metrics["train"]["anchor_kl"].append(kl.item())
         return loss + self.anchor_weight * kl
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -35,23 +35,35 @@ def character_lessons(
 ) -> list[Lesson]:
     """Replies to learn from the base model prompted with the trait's good examples.
 
-    With guidance a > 0 the teacher is pushed away from the bad examples, logits
-    (1 + a) z_good - a z_bad (classifier-free guidance, Sanchez et al. 2023); logits being linear
-    in the states, so are the states.
+    With guidance the teacher is pushed away from the bad examples, see `guided`.
     """
-    guidance = config.guidance
     good = _states(base, demonstrations(trait, "good"), said)
     teachers = good
-    if guidance:
+    if config.guidance:
         bad = _states(base, demonstrations(trait, "bad"), said)
+        end = base.model.get_output_embeddings().weight[base.end].detach()
         teachers = [
-            (ids, (1 + guidance) * towards - guidance * away)
+            (ids, guided(towards, away, end, config.guidance))
             for (ids, towards), (_, away) in zip(good, bad, strict=True)
         ]
     return [
         Lesson(_prompt(base, query), ids, states, 1.0, config.imitation)
         for (query, _), (ids, states) in zip(said, teachers, strict=True)
     ]
+
+
+def guided(towards: Tensor, away: Tensor, end: Tensor, guidance: float) -> Tensor:
+    """States whose logits are z_good + a (z_good - z_bad), the end token's logit left at z_good.
+
+    Classifier-free guidance (Sanchez et al. 2023). Logits are linear in the states, so it is done
+    on the states, (tokens, width), and the end token is spared by taking its embedding, (width,),
+    out of the difference: guidance decides what is said, not how soon it is over.
+    """
+    difference = (towards - away).float()
+    spared = end.float()
+    along = (difference @ spared) / (spared @ spared)
+    difference = difference - along.unsqueeze(-1) * spared
+    return (towards.float() + guidance * difference).to(towards.dtype)
 
 
 def anchor_lessons(base: LocalModel, queries: Sequence[str], config: AnchorsConfig) -> list[Lesson]:
@@ -85,6 +97,10 @@ class LessonBatch:
     tokens: Tensor
     weights: Tensor
     imitation: Tensor
+
+    def to(self, device: torch.device) -> LessonBatch:
+        """The same batch there; the trainer's data loader asks for it."""
+        return LessonBatch(*(getattr(self, field.name).to(device) for field in fields(self)))
 
 
 def collate(lessons: Sequence[Lesson]) -> LessonBatch:

@@ -16,6 +16,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 from trl import RewardConfig as TrlRewardConfig
 from trl import RewardTrainer
 
+from character.models.names import hardware
 from character.rows import Step
 from character.training.config import LoraConfig, RewardConfig
 from character.training.runner import OnStep, Recorder, add_adapter, arguments, steps_of, train
@@ -36,7 +37,7 @@ def train_reward_model(
     """A sequence classifier with one output, an adapter on the base model in `base`."""
     torch.manual_seed(seed)  # the score head starts at random
     model = AutoModelForSequenceClassification.from_pretrained(
-        base, num_labels=1, dtype=torch.bfloat16, use_safetensors=True
+        base, num_labels=1, dtype=hardware()[1], use_safetensors=True
     )
     model.config.pad_token_id = tokenizer.pad_token_id
     trainer = RewardTrainer(

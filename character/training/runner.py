@@ -25,6 +25,7 @@ from transformers import (
 )
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from character.models.names import hardware
 from character.rows import Step, content_id
 from character.training.config import LoraConfig
 
@@ -57,13 +58,15 @@ def add_adapter(model: PreTrainedModel, lora: LoraConfig, task: str) -> PeftMode
 
 def arguments(batches: Batches, folder: Path, seed: int) -> dict[str, Any]:
     """Training arguments by name, for TrainingArguments and for every TRL config."""
-    gpu = torch.cuda.is_available()
+    device, dtype = hardware()
+    gpu = device.type != "cpu"
+    micro_batch = min(batches.micro_batch, batches.batch)
     return {
         "output_dir": str(folder),
         "num_train_epochs": batches.epochs,
         "learning_rate": batches.learning_rate,
-        "per_device_train_batch_size": batches.micro_batch,
-        "gradient_accumulation_steps": max(1, batches.batch // batches.micro_batch),
+        "per_device_train_batch_size": micro_batch,
+        "gradient_accumulation_steps": batches.batch // micro_batch,
         "lr_scheduler_type": "cosine",
         "warmup_steps": 0.05,
         "weight_decay": 0.0,
@@ -74,7 +77,7 @@ def arguments(batches: Batches, folder: Path, seed: int) -> dict[str, Any]:
         "seed": seed,
         "data_seed": seed,
         "use_cpu": not gpu,
-        "bf16": True,
+        "bf16": dtype == torch.bfloat16,
         "gradient_checkpointing": False,
         "dataloader_pin_memory": gpu,
         "disable_tqdm": True,

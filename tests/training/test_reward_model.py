@@ -178,6 +178,20 @@ def test_the_loss_is_bradley_terry_with_a_centre(
     assert max(abs(chosen + rejected) for chosen, rejected in pairs) > 0.2
 
 
+def test_where_bfloat16_is_emulated_everything_is_float32(
+    tiny_folder: Path,
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    config = CONFIG.model_copy(update={"epochs": 1})
+    model, steps = train(tiny_folder, tiny_tokenizer, tmp_path, config)
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    assert len(values(steps, "loss")) == 8
+
+
 # --- rewards ---
 
 
