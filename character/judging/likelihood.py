@@ -44,7 +44,8 @@ def contrast(judge: ChatModel, trait: Trait, said: Sequence[Said]) -> list[float
 def foils(queries: Iterable[str]) -> dict[str, str]:
     """For each query another one, to ask whether a reply could as well answer that.
 
-    In hash order, so that a foil is not a neighbour with the same first words. A lone query has none.
+    In hash order, so that a foil is not a neighbour with the same first words. A lone query has
+    none.
     """
     distinct = sorted(set(queries), key=content_id)
     if len(distinct) < 2:

@@ -68,7 +68,7 @@ def arguments(batches: Batches, folder: Path, seed: int) -> dict[str, Any]:
         "per_device_train_batch_size": micro_batch,
         "gradient_accumulation_steps": batches.batch // micro_batch,
         "lr_scheduler_type": "cosine",
-        "warmup_steps": 0.05,
+        "warmup_steps": 0,
         "weight_decay": 0.0,
         "max_grad_norm": 1.0,
         "logging_steps": 1,

@@ -117,7 +117,7 @@ def ranking() -> list[tuple[str, ...]]:
         return len(items) * 4
 
     def scratch() -> float:
-        """Every (reply, context) as a whole sequence, padded batches of 8, log-probs of the reply."""
+        """Every (reply, context) as a whole sequence, in padded batches of 8."""
         for start in range(0, len(items), 8):
             part = items[start : start + 8]
             prompts = [ours.conversation_ids(item.conversation) for item in part]
