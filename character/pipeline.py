@@ -6,6 +6,7 @@ spec -> queries -> replies -> judgements -> rankings -> pairs -> reward model ->
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from character.data.anchors import KINDS, anchor_queries
@@ -45,6 +46,7 @@ from character.run import Run
 from character.spec.constitution import Constitution
 from character.spec.demonstrations import demonstrations
 from character.training.dataset import dataset_of, shown
+from character.training.lessons import anchor_lessons
 from character.training.policy import distilled_adapter, preferred_adapter
 from character.training.reward_model import rewards, train_reward_model
 
@@ -149,7 +151,9 @@ def build(constitution: Constitution, recipe: Recipe, run: Run, until: str = "re
     if last < 6:
         return
 
-    anchors = _anchors(recipe, queries)
+    anchors = cache(
+        lambda: anchor_lessons(models[policy], _anchors(recipe, queries), training.anchors)
+    )
 
     def make_distilled(checkpoints: Path, target: Path, bar: Bar) -> Sequence[Row]:
         best = {
@@ -180,7 +184,6 @@ def build(constitution: Constitution, recipe: Recipe, run: Run, until: str = "re
 
     def make_policy(checkpoints: Path, target: Path, bar: Bar) -> Sequence[Row]:
         return preferred_adapter(
-            models[policy],
             models.folder(policy),
             distilled,
             dataset["train"],

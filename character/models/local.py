@@ -67,7 +67,7 @@ class LocalModel:
         targets = torch.tensor([token for _, ids, _ in found for token in ids])
         logprobs = self._logprobs(torch.cat([states for *_, states in found]), targets)
         lengths = [len(ids) for _, ids, _ in found]
-        for (i, ids, _), part in zip(found, logprobs.split(lengths), strict=True):
+        for (i, ids, _), part in zip(found, torch.split(logprobs, lengths), strict=True):
             scores[i] = Score(float(part.sum()), len(ids))
 
     def reply_states(self, items: Sequence[Scorable]) -> list[tuple[list[int], Tensor]]:
@@ -163,7 +163,9 @@ class LocalModel:
         weight = self.model.get_output_embeddings().weight
         parts = []
         for part, wanted in zip(
-            states.split(HEAD_TOKENS), targets.to(states.device).split(HEAD_TOKENS), strict=True
+            torch.split(states, HEAD_TOKENS),
+            torch.split(targets.to(states.device), HEAD_TOKENS),
+            strict=True,
         ):
             logits = self._logits(part)
             highest, likeliest = logits.max(-1)

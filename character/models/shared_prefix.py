@@ -16,7 +16,6 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.cache_utils import Cache
 
 IMPLEMENTATION = "shared_prefix"
-MANY_QUERIES = 16  # a row with more is its own block of work; fewer are stacked over the batch
 
 
 class RowCache(Cache):
@@ -119,14 +118,17 @@ def _over_prefix(
     grouped: Tensor, keys: Tensor, values: Tensor, scaling: float | None
 ) -> tuple[Tensor, Tensor]:
     batch, kv_heads, many, width = grouped.shape
-    if many > MANY_QUERIES:
-        shape = (batch, *keys.shape)
-        return _attention(grouped, keys.expand(shape), values.expand(shape), None, scaling)
-    # few queries a row: one multiplication for the whole batch
-    stacked = grouped.transpose(0, 1).reshape(1, kv_heads, batch * many, width)
-    mixed, weight = _attention(stacked, keys[None], values[None], None, scaling)
-    mixed = mixed.view(kv_heads, batch, many, width).transpose(0, 1)
-    return mixed, weight.view(kv_heads, batch, many).transpose(0, 1)
+    # the prefix is the same for every row: one multiplication a head for the whole batch
+    stacked = grouped.transpose(0, 1).reshape(kv_heads, batch * many, width)
+    scale = scaling if scaling is not None else width**-0.5
+    scores = torch.bmm(stacked * scale, keys.transpose(1, 2))
+    highest, where = scores.max(-1)
+    weights = scores.softmax(-1)
+    # log-sum-exp from the largest weight, which low precision rounds least
+    largest = weights.gather(2, where.unsqueeze(-1)).squeeze(-1)
+    total = highest.float() - largest.float().log()
+    mixed = torch.bmm(weights, values).view(kv_heads, batch, many, width)
+    return mixed.transpose(0, 1), total.view(kv_heads, batch, many).transpose(0, 1)
 
 
 def _attention(

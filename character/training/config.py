@@ -39,22 +39,23 @@ class DistillConfig(Part):
         description="How far past the good-example teacher, away from the bad-example one.",
     )
     imitation: float = Field(
-        default=0.3, ge=0, le=1, description="Share of the target that is the chosen reply itself."
+        default=0.0, ge=0, le=1, description="Share of the target that is the chosen reply itself."
     )
     epochs: int = Field(default=1, ge=0)
-    learning_rate: float = Field(default=3e-4, gt=0)
-    batch: int = Field(default=32, ge=1)
+    learning_rate: float = Field(default=5e-4, gt=0)
+    batch: int = Field(default=16, ge=1)
     micro_batch: int = Field(default=8, ge=1)
 
 
 class DpoConfig(Part):
     """Direct preference optimisation on the ranked pairs, starting from the distilled policy."""
 
+    pairs: int = Field(default=64, ge=1, description="The widest pairs are used, at most so many.")
     epochs: int = Field(default=1, ge=0)
     beta: float = Field(default=0.1, gt=0)
     nll: float = Field(default=0.1, ge=0, description="Weight of the loss on the chosen reply.")
     learning_rate: float = Field(default=5e-5, gt=0)
-    batch: int = Field(default=16, ge=1)
+    batch: int = Field(default=8, ge=1)
     micro_batch: int = Field(default=4, ge=1)
     anchors: float = Field(default=1.0, ge=0, description="Weight of the KL on anchor queries.")
 
@@ -64,7 +65,7 @@ class RewardConfig(Part):
 
     epochs: int = Field(default=1, ge=0)
     learning_rate: float = Field(default=3e-4, gt=0)
-    batch: int = Field(default=16, ge=1)
+    batch: int = Field(default=8, ge=1)
     micro_batch: int = Field(default=4, ge=1)
     centre: float = Field(default=0.01, ge=0, description="Pulls rewards towards zero mean.")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -17,10 +18,11 @@ from character.spec.constitution import Constitution
 from character.training.config import TrainingConfig
 from character.training.distill import distill
 from character.training.dpo import train_dpo
-from character.training.lessons import anchor_lessons, character_lessons
+from character.training.lessons import Lesson, character_lessons
 from character.training.runner import ADAPTER, OnStep, add_adapter
 
 Said = Sequence[tuple[str, Reply]]  # query text, reply
+Anchors = Callable[[], Sequence[Lesson]]  # made when first asked for
 
 
 def distilled_adapter(
@@ -28,7 +30,7 @@ def distilled_adapter(
     folder: Path,
     constitution: Constitution,
     best: Mapping[str, Said],
-    anchors: Sequence[str],
+    anchors: Anchors,
     config: TrainingConfig,
     seed: int,
     checkpoints: Path,
@@ -44,7 +46,7 @@ def distilled_adapter(
         for trait in constitution.traits
         for lesson in character_lessons(base, trait, best[trait.id], config.distill)
     ]
-    lessons += anchor_lessons(base, anchors, config.anchors)
+    lessons += anchors()
     model, _ = open_checkpoint(folder)
     torch.manual_seed(seed)  # half of the adapter starts at random
     policy = add_adapter(model, config.lora, "CAUSAL_LM")
@@ -54,11 +56,10 @@ def distilled_adapter(
 
 
 def preferred_adapter(
-    base: LocalModel,
     folder: Path,
     distilled: Path,
     pairs: Dataset,
-    anchors: Sequence[str],
+    anchors: Anchors,
     config: TrainingConfig,
     seed: int,
     checkpoints: Path,
@@ -71,9 +72,10 @@ def preferred_adapter(
     steps: list[Step] = []
     if config.dpo.epochs and len(pairs):
         # among themselves; how much they count beside the pairs is config.dpo.anchors
-        alike = config.anchors.model_copy(update={"weight": 1.0})
-        held = anchor_lessons(base, anchors, alike) if config.dpo.anchors else []
-        steps = train_dpo(policy, tokenizer, pairs, held, config.dpo, seed, checkpoints, on_step)
+        held = [replace(lesson, weight=1.0) for lesson in anchors()] if config.dpo.anchors else []
+        widest = pairs.sort("probability", reverse=True)
+        widest = widest.select(range(min(len(pairs), config.dpo.pairs)))
+        steps = train_dpo(policy, tokenizer, widest, held, config.dpo, seed, checkpoints, on_step)
     save_policy(policy, tokenizer, target)
     return steps
 
