@@ -23,7 +23,7 @@ STAGES = (
 )
 
 # Tokens a second of the bundled model on two cores with bf16 (tests/benchmarks/speed.py).
-WRITES, SCORES, TRAINS = 550.0, 1900.0, 420.0
+WRITES, SCORES, TRAINS = 480.0, 1700.0, 450.0
 PROMPT = 35  # tokens of a query with its chat template
 
 
@@ -52,6 +52,9 @@ def plan(constitution: Constitution, recipe: Recipe) -> list[PlannedStage]:
     lessons = taught * (PROMPT + length) + held * (PROMPT + anchors.max_tokens)
     pairs = traits * recipe.queries.train * recipe.pairs.per_query
     pair_tokens = pairs * 2 * (PROMPT + length)
+    dpo = recipe.training.dpo
+    preferred = min(pairs, dpo.pairs)
+    preferred_tokens = preferred * 2 * (PROMPT + length)
     answers = 4 * traits * recipe.queries.held_out * recipe.measure.samples
     short = 4 * recipe.measure.questions
     return [
@@ -63,7 +66,7 @@ def plan(constitution: Constitution, recipe: Recipe) -> list[PlannedStage]:
         _trained(
             "distilled", "lesson tokens", taught + held, lessons * recipe.training.distill.epochs
         ),
-        _trained("policy", "pair tokens", pairs, 2 * pair_tokens * recipe.training.dpo.epochs),
+        _trained("policy", "pair tokens", preferred, 2 * preferred_tokens * dpo.epochs),
         _written("measure", "answers", answers, recipe.measure.sampling.max_tokens),
         _written("measure", "short answers", short, recipe.measure.short_sampling.max_tokens),
         _scored("measure", "answers under each context", answers * (contexts + 1), PROMPT + length),
