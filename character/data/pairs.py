@@ -16,7 +16,7 @@ class PairsConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    per_query: int = Field(default=2, ge=1)
+    per_query: int = Field(default=1, ge=1)
     margin: float = Field(default=0.5, gt=0, description="Smallest gap of a pair, in spreads.")
     balance: float = Field(
         default=2.0, ge=0, description="What a log-ratio of lengths costs, in spreads of margin."

@@ -34,7 +34,7 @@ class QueriesConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    train: int = Field(default=120, ge=4, description="On-trait queries to train on, per trait.")
+    train: int = Field(default=110, ge=4, description="On-trait queries to train on, per trait.")
     held_out: int = Field(default=48, ge=4, description="On-trait queries kept for measuring.")
     spare: float = Field(default=1.5, ge=1, description="Drafts written per query wanted.")
     shown: int = Field(default=6, ge=2, description="Messages in the list that is continued.")

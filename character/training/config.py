@@ -41,7 +41,7 @@ class DistillConfig(Part):
     imitation: float = Field(
         default=0.0, ge=0, le=1, description="Share of the target that is the chosen reply itself."
     )
-    epochs: int = Field(default=1, ge=0)
+    epochs: int = Field(default=2, ge=0)
     learning_rate: float = Field(default=5e-4, gt=0)
     batch: int = Field(default=16, ge=1)
     micro_batch: int = Field(default=8, ge=1)
