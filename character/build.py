@@ -5,8 +5,9 @@ from __future__ import annotations
 import click
 
 from character.commands import friendly
+from character.errors import RecipeError
 
-QUICK = "quick"
+DEFAULT, QUICK = "default", "quick"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -16,10 +17,10 @@ QUICK = "quick"
     multiple=True,
     required=True,
     metavar="TRAIT...",
-    help="Trait files or names, in order of priority; NAME:0.5 gives a weight.",
+    help="Trait files or names; NAME:0.5 gives a weight.",
 )
 @click.argument("more", nargs=-1, metavar="")
-@click.option("--recipe", default="default", show_default=True, help="A recipe's name or file.")
+@click.option("--recipe", default=DEFAULT, show_default=True, help="A recipe's name or file.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one setting.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Seed of every draw.")
 @click.option("--out", type=click.Path(file_okay=False), help="Run folder [runs/<trait>-<hash>].")
@@ -44,6 +45,8 @@ def main(
     from character.job import prepare, run_job
     from character.report.terminal import plan_table
 
+    if quick and recipe != DEFAULT:
+        raise RecipeError("--quick is a recipe of its own; leave out --quick or --recipe")
     console = Console()
     if seed is not None:
         settings = (*settings, f"seed={seed}")

@@ -37,8 +37,9 @@ def main(run: Path, message: tuple[str, ...], seed: int, max_tokens: int) -> Non
 
     from character.models.base import Message, Request, Sampling
     from character.models.names import load_model
+    from character.report.terminal import printable
 
-    console = Console()
+    console = Console(markup=False)
     sides = {
         "base": load_model(base_name, console.print),
         "trained": load_model(f"local:{trained}", console.print),
@@ -52,7 +53,7 @@ def main(run: Path, message: tuple[str, ...], seed: int, max_tokens: int) -> Non
             conversation = (*histories[side], Message("user", text))
             reply = model.generate([Request(conversation, seed=seed + number)], sampling)[0].text
             histories[side] = (*conversation, Message("assistant", reply))
-            panels.append(Panel(Text(reply), title=side, width=(console.width - 2) // 2))
+            panels.append(Panel(Text(printable(reply)), title=side, width=(console.width - 2) // 2))
         console.print(Columns(panels, expand=True))
 
     for number, text in enumerate(message):
@@ -61,8 +62,8 @@ def main(run: Path, message: tuple[str, ...], seed: int, max_tokens: int) -> Non
     number = len(message)
     while not message:
         try:
-            text = console.input("[bold]You:[/bold] ").strip()
-        except EOFError:
+            text = console.input("You: ").strip()
+        except (EOFError, KeyboardInterrupt):
             break
         if text in LEAVE:
             break

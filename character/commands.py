@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -15,6 +16,15 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 USER_ERROR = 2
+MENDABLE = {  # what the user's disk, folders and rights can be at fault for
+    errno.EACCES,
+    errno.EDQUOT,
+    errno.ENAMETOOLONG,
+    errno.ENOSPC,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
 INTERRUPTED = 130
 
 
@@ -27,6 +37,11 @@ def friendly(command: Callable[P, T]) -> Callable[P, T]:
             return command(*args, **kwargs)
         except CharacterError as error:
             click.echo(f"Error: {error}", err=True)
+            sys.exit(USER_ERROR)
+        except OSError as error:
+            if error.errno not in MENDABLE:
+                raise
+            click.echo(f"Error: {error.filename or 'the disk'}: {error.strerror}.", err=True)
             sys.exit(USER_ERROR)
         except KeyboardInterrupt:
             click.echo("\nStopped. The same command goes on from here.", err=True)

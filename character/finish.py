@@ -25,6 +25,7 @@ from character.rows import (
 )
 from character.run import Run, plain, versions
 from character.store.store import Store
+from character.training.dataset import shown as shown_text
 from character.training.reward_card import RewardCard, reward_card
 
 REPORT = "report.html"
@@ -35,7 +36,8 @@ def finish(job: Job, run: Run) -> Report:
     report = gather(job, run.store)
     (run.folder / REPORT).write_text(render_report(report), encoding="utf-8")
     (run.folder / "policy" / "README.md").write_text(model_card(report), encoding="utf-8")
-    counts: Counter[str] = Counter(pair.split for pair in run.store.all(Pair))
+    named = {"held_out": "test"}  # as the saved dataset calls its splits
+    counts = Counter(named.get(pair.split, pair.split) for pair in run.store.all(Pair))
     (run.folder / "dataset" / "README.md").write_text(
         dataset_card(report, counts), encoding="utf-8"
     )
@@ -139,9 +141,10 @@ def _gain(towards: Mapping[tuple[str, str], float], query_id: str) -> float | No
 def _reward_card(store: Store) -> RewardCard | None:
     found = {reward.pair_id: reward for reward in store.all(Reward)}
     pairs = [pair for pair in store.all(Pair) if pair.id in found]
-    tokens = {reply.id: reply.tokens for reply in store.all(Reply)}
+    # as long as the model saw them: cut to whole sentences
+    words = {reply.id: len(shown_text(reply).split()) for reply in store.all(Reply)}
     return reward_card(
         [found[pair.id].chosen for pair in pairs],
         [found[pair.id].rejected for pair in pairs],
-        [tokens[pair.chosen_id] - tokens[pair.rejected_id] for pair in pairs],
+        [words[pair.chosen_id] - words[pair.rejected_id] for pair in pairs],
     )

@@ -15,8 +15,8 @@ from rich.console import Console
 
 from character import prompts
 from character.data.queries import TEMPLATE
-from character.errors import RecipeError, ResourceError
-from character.models.names import check_name
+from character.errors import RecipeError, ResourceError, SpecError
+from character.models.names import check_name, check_trainable
 from character.plan import STAGES, PlannedStage, plan
 from character.progress import Reporter
 from character.recipe import Recipe, load_recipe
@@ -58,8 +58,15 @@ def prepare(
         raise RecipeError(f"--until {until!r} is not a stage. Stages: {', '.join(STAGES)}")
     constitution = load_constitution(traits)
     recipe = load_recipe(recipe_name, settings)
-    for name in (recipe.roles.writer, recipe.roles.policy, recipe.roles.judge):
+    check_trainable(recipe.roles.policy)
+    for name in (recipe.roles.writer, recipe.roles.judge):
         check_name(name)
+    for trait in constitution.traits:
+        if trait.expect != "up":
+            raise SpecError(
+                f"trait {trait.id!r} has expect: {trait.expect}, and a build trains towards a "
+                "trait. Write `expect: up`; to train the other way swap its good and bad examples"
+            )
     identity = {
         "traits": constitution.digest,
         "recipe": recipe.model_dump(mode="json"),
@@ -79,7 +86,7 @@ def check_resources(folder: Path) -> None:
     if free < MEMORY_GB:
         raise ResourceError(
             f"{free:.1f} GB of memory are free and a build needs {MEMORY_GB:.0f} GB. Close other "
-            "programs, or train in smaller pieces: --set training.distill.micro_batch=2"
+            "programs and run the same command again"
         )
     place = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     disk = shutil.disk_usage(place).free / 1e9
@@ -93,15 +100,20 @@ def check_resources(folder: Path) -> None:
 def run_job(job: Job, console: Console) -> Path:
     """Build, measure and write the report; returns the run folder."""
     check_resources(job.folder)
-    from character.finish import finish
-    from character.pipeline import build  # torch comes in here, after everything was checked
     from character.quiet import hush_libraries
-    from character.run import Run
 
-    hush_libraries()
+    hush_libraries()  # before torch and the training stack come in, after everything was checked
+    from character.finish import finish
+    from character.pipeline import build
+    from character.run import Run
 
     with Run.open(job.folder, job.identity, Reporter(console)) as run:
         build(job.constitution, job.recipe, run, job.until)
         if job.until == STAGES[-1]:
             finish(job, run)
+        else:
+            run.reporter.say(
+                f"Stopped after {job.until}, in {job.folder}. "
+                "Without --until the same command goes on."
+            )
     return job.folder

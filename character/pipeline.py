@@ -11,9 +11,17 @@ from pathlib import Path
 
 from character.data.anchors import KINDS, anchor_queries
 from character.data.pairs import best_replies, pairs_from
-from character.data.queries import write_queries
+from character.data.queries import write_queries, yield_of
 from character.data.replies import language_of, plan_replies, write_replies
-from character.diffing.measure import Subject, answer_plan, ask, count, mean_logprobs, measurement
+from character.diffing.measure import (
+    Subject,
+    answer_plan,
+    answers_each,
+    ask,
+    count,
+    mean_logprobs,
+    measurement,
+)
 from character.diffing.outcome import BASE, OPPOSITE, PROMPTED, TRAINED, contrast_metric
 from character.errors import RunError
 from character.judging.likelihood import (
@@ -56,6 +64,7 @@ def build(constitution: Constitution, recipe: Recipe, run: Run, until: str = "re
     models = Models(run)
     policy, judge = recipe.roles.policy, recipe.roles.judge
     seed, training = recipe.seed, recipe.training
+    run.hold("models", {role: models.identity(name) for role, name in recipe.roles})
     last = STAGES.index(until)
 
     queries = run.once(
@@ -67,6 +76,7 @@ def build(constitution: Constitution, recipe: Recipe, run: Run, until: str = "re
     if last < 1:
         return
 
+    _check_split(constitution, queries)
     planned = plan_replies(constitution, queries, models.identity(policy), recipe.replies, seed)
     replies = run.each(
         "replies",
@@ -229,7 +239,7 @@ def measure(
         "Answers",
         Answer,
         [(answer_plan(subject, held, seed), subject) for subject in subjects],
-        0,
+        len(subjects) * answers_each(held, config),
         lambda todo: (ask(subject, held, config, seed) for subject in todo),
     )
     floor = quality_floor(replies, judgements, recipe.ranking.floor)
@@ -292,6 +302,19 @@ def _no_pairs(rankings: Sequence[Ranking]) -> str:
         f"replies to {len(rankings)} queries were ranked, {below} were below the quality floor. "
         "Ask for more replies, or for a smaller gap: --set replies.steered=6 --set pairs.margin=0.2"
     )
+
+
+def _check_split(constitution: Constitution, queries: Sequence[Query]) -> None:
+    """Every trait needs queries on both sides; without, all that follows would be for nothing."""
+    for trait in constitution.traits:
+        own = [q for q in queries if q.trait == trait.id and q.kind == "on_trait"]
+        for split in ("train", "held_out"):
+            if not any(query.split == split for query in own):
+                fates = ", ".join(f"{n} {fate}" for fate, n in yield_of(own).items())
+                raise RunError(
+                    f"no {split} query for {trait.id!r} ({fates}). Add seed messages to the trait, "
+                    "or write more drafts: --set queries.spare=3"
+                )
 
 
 def _language(constitution: Constitution) -> str:

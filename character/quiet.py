@@ -8,7 +8,9 @@ import warnings
 
 
 def hush_libraries() -> None:
-    """Silence progress bars and anything short of an error from the training stack."""
+    """Silence progress bars, advice and telemetry; call before the training stack is imported."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # read once, when huggingface_hub loads
+    os.environ.setdefault("TQDM_DISABLE", "1")
     import datasets
     import transformers
 
@@ -17,5 +19,4 @@ def hush_libraries() -> None:
     transformers.logging.set_verbosity_error()
     for library in ("trl", "peft", "accelerate"):
         logging.getLogger(library).setLevel(logging.ERROR)
-    os.environ.setdefault("TQDM_DISABLE", "1")
     warnings.filterwarnings("ignore", category=FutureWarning)

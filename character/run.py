@@ -51,7 +51,12 @@ class Run:
             raise RunError(
                 f"{folder} is not empty and is not a run folder. Choose another: --out runs/mine"
             )
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(
+                f"{folder} cannot be made: {error.strerror}. Build elsewhere: --out runs/mine"
+            ) from error
         lock = FileLock(folder / LOCK)
         try:
             lock.acquire(timeout=0)
@@ -122,7 +127,7 @@ class Run:
         `make` returns rows to keep. Checkpoints outlive a killed process; `target` starts empty.
         """
         final = self.folder / stage
-        if stage not in self.store.finished():
+        if stage not in self.store.finished() or not final.exists():
             checkpoints, target = self.work(stage), self.folder / WORK / f"{stage}.new"
             shutil.rmtree(target, ignore_errors=True)
             target.mkdir()
@@ -144,6 +149,17 @@ class Run:
         path = self.folder / RECORD
         known = json.loads(path.read_text(encoding="utf-8"))
         _write_json(path, known | facts)
+
+    def hold(self, name: str, facts: dict[str, Any]) -> None:
+        """Record facts at the first start; RunError when a later start finds others."""
+        known = json.loads((self.folder / RECORD).read_text(encoding="utf-8")).get(name)
+        if known is None:
+            self.record(**{name: facts})
+        elif known != facts:
+            raise RunError(
+                f"{self.folder} was begun with other {name}: {known}, and now there are {facts}. "
+                "Build elsewhere: --out runs/mine"
+            )
 
     def tidy(self) -> None:
         shutil.rmtree(self.folder / WORK, ignore_errors=True)

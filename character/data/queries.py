@@ -185,7 +185,8 @@ def _split(
             ids = [query.id for query in usable if query.kind == kind]
             random.Random(f"{seed}/split/{trait.id}/{kind}").shuffle(ids)
             # too few: keep the proportion, so that neither side starves
-            held = min(held, round(len(ids) * held / (held + train))) if held else 0
+            fair = round(len(ids) * held / (held + train)) if held else 0
+            held = min(held, max(1, fair)) if held and len(ids) > 1 else 0
             for i, query_id in enumerate(ids):
                 split: Split = "held_out" if i < held else "train"
                 fate[query_id] = (split, "") if i < held + train else ("none", "not needed")

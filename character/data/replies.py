@@ -24,7 +24,9 @@ class RepliesConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     steered: int = Field(default=3, ge=1, description="Steered replies per query.")
-    plain: int = Field(default=1, ge=0, description="Plain replies per query.")
+    plain: int = Field(
+        default=1, ge=1, description="Plain replies per query; they set the quality floor."
+    )
     sampling: Sampling = Sampling()
     looping: float = Field(
         default=0.3, gt=0, le=1, description="Repeated 4-grams that mark a loop."

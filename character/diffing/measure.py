@@ -66,6 +66,12 @@ def ask(
     ]
 
 
+def answers_each(queries: Sequence[Query], config: MeasureConfig) -> int:
+    """How many answers one subject gives."""
+    questions = short_questions(config.short_questions)[: config.questions]
+    return len(queries) * config.samples + len(questions)
+
+
 def answer_plan(subject: Subject, queries: Sequence[Query], seed: int) -> str:
     """The id of the subject's first answer: when it is stored, so are they all."""
     return _answer_id(subject, queries[0].id, 0, seed)

@@ -27,10 +27,6 @@ class Estimate:
     queries: int
     missing: int = 0
 
-    @property
-    def excludes_zero(self) -> bool:
-        return self.low > 0 or self.high < 0
-
 
 class Table:
     """Measurements as query means: subject x metric -> {query: mean over samples}."""
@@ -110,9 +106,3 @@ def share(new: Floats, old: Floats, prompted: Floats, axis: int = -1) -> Any:
     way = np.mean(prompted - old, axis=axis)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.mean(new - old, axis=axis) / way
-
-
-def ratio(new: Floats, old: Floats, axis: int = -1) -> Any:
-    """Mean of new over mean of old."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.mean(new, axis=axis) / np.mean(old, axis=axis)

@@ -69,6 +69,17 @@ def check_name(name: str) -> None:
         _check_folder(_path(rest))
 
 
+def check_trainable(name: str) -> None:
+    """Raise ModelError unless a policy can be trained from this: a whole model, not an adapter."""
+    check_name(name)
+    kind, rest = _split(name)
+    if kind == "local" and _is_adapter(Path(rest).expanduser()):
+        raise ModelError(
+            f"{name!r} is an adapter, and a build trains a whole model. Name the merged one, for"
+            f" example 'local:{rest}/merged'."
+        )
+
+
 def load_model(name: str, report: Report = _log) -> ChatModel:
     """The model that answers to this name, fetched and converted first where that is needed.
 

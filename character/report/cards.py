@@ -48,6 +48,10 @@ LINEAGE = {
     "trait": "the trait that the query was written for",
     "clause": "the clause of that trait; empty where no clause was meant",
     "probability": "how sure the ranking is of the order",
+    "gap": "by how much the ranking values the better reply more, in spreads of the contrast",
+    "ranking_id": "the ranking that the pair is from, in the run's database",
+    "chosen_id": "the better reply, in the run's database",
+    "rejected_id": "the other reply, in the run's database",
 }
 
 _MARKUP = re.compile(r"([\\`*_\[\]<>#|~$])")

@@ -277,7 +277,12 @@ def _places(report: Report) -> Table:
     table = Table.grid(padding=(0, 2))
     table.add_column()
     table.add_column(overflow="fold")
-    for name, inside in (("Report", "report.html"), ("Policy", "policy"), ("Dataset", "dataset")):
+    for name, inside in (
+        ("Report", "report.html"),
+        ("Policy", "policy"),
+        ("Reward model", "reward_model"),
+        ("Dataset", "dataset"),
+    ):
         table.add_row(name, _safe(f"{report.folder.rstrip('/')}/{inside}"))
     table.add_row("Next", _safe(chat_command(report)))
     return table

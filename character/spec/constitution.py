@@ -35,7 +35,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Constitution:
-    """At least one trait, no trait twice, in priority order: in a conflict the earlier one wins."""
+    """At least one trait, no trait twice; what a trait counts is its authority times its weight."""
 
     members: tuple[Member, ...]
 

@@ -77,6 +77,8 @@ class Store:
                     [finished.name, finished.seconds, finished.peak_bytes, finished.rows_made],
                 )
             self._db.commit()
+        except (duckdb.IOException, duckdb.FatalException) as error:  # a full or broken disk
+            raise self._unusable(error) from error
         except BaseException:
             self._db.rollback()
             raise

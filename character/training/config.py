@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class BatchConfig(Part):
+    """A batch is trained on in micro-batches, as many as it takes."""
+
+    batch: int = Field(ge=1)
+    micro_batch: int = Field(ge=1)
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.batch % min(self.micro_batch, self.batch):
+            raise ValueError(f"batch {self.batch} is no multiple of micro_batch {self.micro_batch}")
+        return self
 
 
 class LoraConfig(Part):
@@ -29,7 +44,7 @@ class AnchorsConfig(Part):
     )
 
 
-class DistillConfig(Part):
+class DistillConfig(BatchConfig):
     """Context distillation: the plain policy matches its own prompted self, token by token."""
 
     replies_per_query: int = Field(default=2, ge=1)
@@ -47,7 +62,7 @@ class DistillConfig(Part):
     micro_batch: int = Field(default=8, ge=1)
 
 
-class DpoConfig(Part):
+class DpoConfig(BatchConfig):
     """Direct preference optimisation on the ranked pairs, starting from the distilled policy."""
 
     pairs: int = Field(default=64, ge=1, description="The widest pairs are used, at most so many.")
@@ -60,7 +75,7 @@ class DpoConfig(Part):
     anchors: float = Field(default=1.0, ge=0, description="Weight of the KL on anchor queries.")
 
 
-class RewardConfig(Part):
+class RewardConfig(BatchConfig):
     """Bradley-Terry reward model on the ranked pairs."""
 
     epochs: int = Field(default=1, ge=0)

@@ -28,6 +28,10 @@ def trl_rows(
             "trait": queries[pair.query_id].trait,
             "clause": queries[pair.query_id].clause,
             "probability": pair.probability,
+            "gap": pair.margin,  # not "margin": TRL's RewardTrainer would put that into its loss
+            "ranking_id": pair.ranking_id,
+            "chosen_id": pair.chosen_id,
+            "rejected_id": pair.rejected_id,
         }
         for pair in pairs
     ]

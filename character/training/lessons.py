@@ -31,11 +31,16 @@ class Lesson:
 
 
 def character_lessons(
-    base: LocalModel, trait: Trait, said: Sequence[tuple[str, Reply]], config: DistillConfig
+    base: LocalModel,
+    trait: Trait,
+    said: Sequence[tuple[str, Reply]],
+    config: DistillConfig,
+    weight: float = 1.0,
 ) -> list[Lesson]:
     """Replies to learn from the base model prompted with the trait's good examples.
 
-    With guidance the teacher is pushed away from the bad examples, see `guided`.
+    With guidance the teacher is pushed away from the bad examples, see `guided`. `weight` is the
+    trait's in its constitution, beside 1 for an anchor.
     """
     good = _states(base, demonstrations(trait, "good"), said)
     teachers = good
@@ -47,7 +52,7 @@ def character_lessons(
             for (ids, towards), (_, away) in zip(good, bad, strict=True)
         ]
     return [
-        Lesson(_prompt(base, query), ids, states, 1.0, config.imitation)
+        Lesson(_prompt(base, query), ids, states, weight, config.imitation)
         for (query, _), (ids, states) in zip(said, teachers, strict=True)
     ]
 

@@ -43,8 +43,10 @@ def distilled_adapter(
     """
     lessons = [
         lesson
-        for trait in constitution.traits
-        for lesson in character_lessons(base, trait, best[trait.id], config.distill)
+        for member in constitution.members
+        for lesson in character_lessons(
+            base, member.trait, best[member.trait.id], config.distill, member.weight
+        )
     ]
     lessons += anchors()
     model, _ = open_checkpoint(folder)
@@ -70,7 +72,7 @@ def preferred_adapter(
     model, tokenizer = open_checkpoint(folder)
     policy = PeftModel.from_pretrained(model, distilled, is_trainable=True)
     steps: list[Step] = []
-    if config.dpo.epochs and len(pairs):
+    if config.dpo.epochs:
         # among themselves; how much they count beside the pairs is config.dpo.anchors
         held = [replace(lesson, weight=1.0) for lesson in anchors()] if config.dpo.anchors else []
         widest = pairs.sort("probability", reverse=True)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
-
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # trainers report home unless told not to
 
 import torch
 from peft import LoraConfig as PeftLora

@@ -10,7 +10,7 @@ from making import a_query, a_ranking, a_reply
 from character.data.pairs import PairsConfig, best_replies, pairs_from
 from character.rows import Pair, Ranking, Reply, Split
 
-FREE = PairsConfig(balance=0)
+FREE = PairsConfig(per_query=2, balance=0)
 
 
 def pairs_of(
