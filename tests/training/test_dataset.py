@@ -59,6 +59,10 @@ def test_a_pair_becomes_messages_and_keeps_its_lineage() -> None:
         "trait": "curious",
         "clause": "asks",
         "probability": 0.75,
+        "gap": 1.0,
+        "ranking_id": "k",
+        "chosen_id": "good",
+        "rejected_id": "bad",
     }
     assert second["prompt"] == [{"role": "user", "content": 'Say "hi"\nin two lines.'}]
     assert second["chosen"] == [{"role": "assistant", "content": "Hi!\nHi!"}]
