@@ -132,6 +132,7 @@ def test_a_log_file_in_ascii_can_hold_the_ending(report: Report) -> None:
         log = TextIOWrapper(BytesIO(), encoding="ascii", errors="strict")
         Console(width=80, file=log).print(renderable)
         log.flush()
+        assert b"runs/" in log.buffer.getvalue()  # type: ignore[attr-defined]
 
 
 def test_the_plan_adds_up() -> None:
