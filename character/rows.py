@@ -69,6 +69,7 @@ class Judgement:
     contrast: float | None  # nats a token towards the trait
     checks: float | None  # share of check weight that passed; None when no check applies
     relevance: float | None  # nats a token that the query itself explains
+    failed: str = ""  # what could not be found out, in words; the reply is then not ranked
 
 
 @dataclass(frozen=True, slots=True)

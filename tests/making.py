@@ -84,9 +84,10 @@ def a_judgement(
     checks: float | None = None,
     relevance: float | None = 0.0,
     trait: str = "brisk",
+    failed: str = "",
 ) -> Judgement:
     identity = content_id(reply_id, trait)
-    return Judgement(identity, reply_id, trait, "scripted", contrast, checks, relevance)
+    return Judgement(identity, reply_id, trait, "scripted", contrast, checks, relevance, failed)
 
 
 def a_ranking(

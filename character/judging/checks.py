@@ -14,8 +14,15 @@ ASKS_FOR_JSON = re.compile(r"\bjson\b", re.IGNORECASE)
 PATTERN_SECONDS = 1.0  # a pattern that needs longer is a bad pattern, not a slow reply
 
 
+class CheckFailed(Exception):
+    """A check came to no result."""
+
+
 def check_reply(trait: Trait, query: str, reply: str) -> float | None:
-    """Share of the check weight that passes, 0 to 1; None when no check applies."""
+    """Share of the check weight that passes, 0 to 1; None when no check applies.
+
+    Raises CheckFailed when a pattern takes too long: the share is then unknown, not smaller.
+    """
     outcomes = [(check.weight, _passes(check, query, reply)) for check in trait.checks]
     applied = [(weight, passed) for weight, passed in outcomes if passed is not None]
     if not applied:
@@ -33,16 +40,15 @@ def _passes(check: Check, query: str, reply: str) -> bool | None:
     if check.kind == "contains":
         return _found(check.pattern, reply)
     if check.kind == "lacks":
-        found = _found(check.pattern, reply)
-        return None if found is None else not found
+        return not _found(check.pattern, reply)
     return _is_json(reply) if ASKS_FOR_JSON.search(query) else None
 
 
-def _found(pattern: str, reply: str) -> bool | None:
+def _found(pattern: str, reply: str) -> bool:
     try:
         return regex.search(pattern, reply, regex.IGNORECASE, timeout=PATTERN_SECONDS) is not None
     except TimeoutError:
-        return None
+        raise CheckFailed(f"pattern {pattern!r} took over {PATTERN_SECONDS:g} s") from None
 
 
 def _is_json(reply: str) -> bool:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from character.judging.checks import check_reply
+from character.judging.checks import CheckFailed, check_reply
 from character.models.base import ChatModel, Conversation, Message, Scorable
 from character.rows import Judgement, Query, Reply, content_id
 from character.spec.demonstrations import demonstrations
@@ -94,15 +94,7 @@ def judge_replies(
         said = [Said(text[reply.query_id], reply.text, reply.ended) for reply in chunk]
         relevant = relevance(judge, said, foil)
         yield [
-            Judgement(
-                id=judgement_id(reply.id, trait, judge.name),
-                reply_id=reply.id,
-                trait=trait.id,
-                judge=f"{NAME} by {judge.name}",
-                contrast=towards,
-                checks=check_reply(trait, item.query, reply.text),
-                relevance=relevant[i],
-            )
+            _judgement(reply, item, trait, judge.name, towards, relevant[i])
             for trait in traits
             for i, (reply, item, towards) in enumerate(
                 zip(chunk, said, contrast(judge, trait, said), strict=True)
@@ -112,6 +104,31 @@ def judge_replies(
 
 def judgement_id(reply_id: str, trait: Trait, judge: str) -> str:
     return content_id("judgement", reply_id, trait.model_dump_json(), NAME, judge)
+
+
+def _judgement(
+    reply: Reply,
+    said: Said,
+    trait: Trait,
+    judge: str,
+    towards: float | None,
+    relevant: float | None,
+) -> Judgement:
+    checks, failed = None, ""
+    try:
+        checks = check_reply(trait, said.query, said.reply)
+    except CheckFailed as error:
+        failed = str(error)
+    return Judgement(
+        id=judgement_id(reply.id, trait, judge),
+        reply_id=reply.id,
+        trait=trait.id,
+        judge=f"{NAME} by {judge}",
+        contrast=towards,
+        checks=checks,
+        relevance=relevant,
+        failed=failed,
+    )
 
 
 def _means(judge: ChatModel, turns: Conversation, said: Sequence[Said]) -> list[float | None]:

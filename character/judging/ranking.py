@@ -76,7 +76,8 @@ def _values(
     """Each reply's combined value in spreads (standard deviations) of the contrast.
 
     sum over traits of w (contrast / spread + k checks) / sum of w, with w = authority x weight.
-    A reply that lacks a trait's contrast has no value.
+    A reply that lacks a trait's contrast, or whose judgement failed, has no value. Checks that do
+    not apply add nothing: they apply by query, so to none of its replies.
     """
     per_trait: dict[str, dict[str, Judgement]] = defaultdict(dict)
     for judgement in judgements:
@@ -88,7 +89,7 @@ def _values(
         contrasts = [j.contrast for j in found.values() if j.contrast is not None]
         spread = (pstdev(contrasts) if contrasts else 0.0) or 1.0
         for reply_id, judgement in found.items():
-            if judgement.contrast is None:
+            if judgement.contrast is None or judgement.failed:
                 continue
             value = judgement.contrast / spread + config.checks * (judgement.checks or 0.0)
             totals[reply_id] += weights[trait] * value / sum(weights.values())

@@ -137,6 +137,15 @@ def test_every_reply_is_judged_for_every_trait() -> None:
     assert len({row.id for row in rows}) == 6
 
 
+def test_a_check_that_came_to_no_result_is_named_and_the_next_reply_judged() -> None:
+    hopeless = a_trait(checks=[{"kind": "contains", "pattern": "(a|aa)+$"}])
+    replies = [a_reply("r", "a", text="a" * 60 + "!"), a_reply("s", "a", text="aa")]
+    judge = ScriptedModel(score=lambda item: -1.0)
+    (rows,) = judge_replies([replies], [hopeless], [a_query("a")], judge)
+    assert [row.checks for row in rows] == [None, 1.0]
+    assert [row.failed for row in rows] == ["pattern '(a|aa)+$' took over 1 s", ""]
+
+
 def test_chunks_are_judged_one_at_a_time_and_found_again_by_their_first_id() -> None:
     replies = [a_reply(f"r{n}") for n in range(CHUNK + 1)]
     trait, queries = a_trait(), [a_query("q"), a_query("z")]

@@ -97,6 +97,12 @@ def test_an_unjudged_reply_is_missing_and_in_no_tier() -> None:
     assert (ranking.tiers, ranking.below_floor, ranking.missing) == ((("b",),), (), ("a", "c"))
 
 
+def test_a_reply_whose_judgement_failed_is_missing_whatever_else_is_known() -> None:
+    judgements = [a_judgement("a", 9.0, failed="pattern took over 1 s"), a_judgement("b", -1.0)]
+    ranking = rank(judgements)
+    assert (ranking.tiers, ranking.missing) == ((("b",),), ("a",))
+
+
 def test_a_reply_that_one_trait_could_not_judge_is_missing() -> None:
     constitution = a_constitution(a_trait(), a_trait("warm"))
     judgements = [

@@ -13,7 +13,8 @@ CREATE TABLE replies (
 );
 CREATE TABLE judgements (
     id VARCHAR PRIMARY KEY, reply_id VARCHAR NOT NULL, trait VARCHAR NOT NULL,
-    judge VARCHAR NOT NULL, contrast DOUBLE, checks DOUBLE, relevance DOUBLE
+    judge VARCHAR NOT NULL, contrast DOUBLE, checks DOUBLE, relevance DOUBLE,
+    failed VARCHAR NOT NULL
 );
 CREATE TABLE rankings (
     id VARCHAR PRIMARY KEY, query_id VARCHAR NOT NULL, judge VARCHAR NOT NULL,
