@@ -14,14 +14,14 @@ ASKS_FOR_JSON = re.compile(r"\bjson\b", re.IGNORECASE)
 PATTERN_SECONDS = 1.0  # a pattern that needs longer is a bad pattern, not a slow reply
 
 
-class CheckFailed(Exception):
+class CheckError(Exception):
     """A check came to no result."""
 
 
 def check_reply(trait: Trait, query: str, reply: str) -> float | None:
     """Share of the check weight that passes, 0 to 1; None when no check applies.
 
-    Raises CheckFailed when a pattern takes too long: the share is then unknown, not smaller.
+    Raises CheckError when a pattern takes too long: the share is then unknown, not smaller.
     """
     outcomes = [(check.weight, _passes(check, query, reply)) for check in trait.checks]
     applied = [(weight, passed) for weight, passed in outcomes if passed is not None]
@@ -48,7 +48,7 @@ def _found(pattern: str, reply: str) -> bool:
     try:
         return regex.search(pattern, reply, regex.IGNORECASE, timeout=PATTERN_SECONDS) is not None
     except TimeoutError:
-        raise CheckFailed(f"pattern {pattern!r} took over {PATTERN_SECONDS:g} s") from None
+        raise CheckError(f"pattern {pattern!r} took over {PATTERN_SECONDS:g} s") from None
 
 
 def _is_json(reply: str) -> bool:

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from character.judging.checks import CheckFailed, check_reply
+from character.judging.checks import CheckError, check_reply
 from character.models.base import ChatModel, Conversation, Message, Scorable
 from character.rows import Judgement, Query, Reply, content_id
 from character.spec.demonstrations import demonstrations
@@ -117,7 +117,7 @@ def _judgement(
     checks, failed = None, ""
     try:
         checks = check_reply(trait, said.query, said.reply)
-    except CheckFailed as error:
+    except CheckError as error:
         failed = str(error)
     return Judgement(
         id=judgement_id(reply.id, trait, judge),
