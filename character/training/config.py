@@ -53,9 +53,6 @@ class DistillConfig(BatchConfig):
         ge=0,
         description="How far past the good-example teacher, away from the bad-example one.",
     )
-    imitation: float = Field(
-        default=0.0, ge=0, le=1, description="Share of the target that is the chosen reply itself."
-    )
     epochs: int = Field(default=2, ge=0)
     learning_rate: float = Field(default=5e-4, gt=0)
     batch: int = Field(default=16, ge=1)

@@ -60,8 +60,6 @@ def lesson_loss(policy: PeftModel, batch: LessonBatch) -> torch.Tensor:
     total = linear_kl(
         states.to(embedding.dtype),
         batch.teacher,
-        batch.tokens,
-        batch.imitation,
         batch.weights,
         embedding,
     )

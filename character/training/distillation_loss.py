@@ -9,9 +9,6 @@ z = W h and teacher probabilities p,
     L = sum_t w_t KL(p_t || softmax(z_t)),     dL/dz_t = w_t (softmax(z_t) - p_t),
     dL/dh_t = W^T dL/dz_t.
 
-A share of each p_t may be moved to the token the reply really has, so that what ranking selected
-is learnt beside what the teacher would say on average:  p_t <- (1 - m_t) p_t + m_t onehot(y_t).
-
 (Hinton et al. 2015, equation 2, at temperature 1; chunking as in Liger-Kernel's fused linear
 cross-entropy, Hsu et al. 2024.)
 """
@@ -32,8 +29,6 @@ class _LinearKL(torch.autograd.Function):
         ctx: Any,
         student: Tensor,
         teacher: Tensor,
-        tokens: Tensor,
-        imitation: Tensor,
         weights: Tensor,
         embedding: Tensor,
     ) -> Tensor:
@@ -42,38 +37,33 @@ class _LinearKL(torch.autograd.Function):
         for start in range(0, len(student), CHUNK):
             part = slice(start, start + CHUNK)
             log_q = torch.log_softmax((student[part] @ embedding.T).float(), dim=-1)
-            p = torch.softmax((teacher[part] @ embedding.T).float(), dim=-1)
-            p *= (1 - imitation[part]).unsqueeze(-1)
-            p[torch.arange(len(p), device=p.device), tokens[part]] += imitation[part]
-            # entropy first: x log x is 0 at 0, where the difference of logs would not be
-            divergence = -torch.special.entr(p).sum(-1) - (p * log_q).sum(-1)
-            total += (divergence * weights[part]).sum()
+            log_p = torch.log_softmax((teacher[part] @ embedding.T).float(), dim=-1)
+            p = log_p.exp()
+            divergence = torch.linalg.vecdot(p, log_p.sub_(log_q))
+            total += divergence @ weights[part]
             difference = log_q.exp_().sub_(p).mul_(weights[part].unsqueeze(-1))
             gradient[part] = difference.to(student.dtype) @ embedding
         ctx.save_for_backward(gradient)
         return total
 
     @staticmethod
-    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, None, None, None, None, None]:
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * outputs[0].to(gradient.dtype), None, None, None, None, None
+        return gradient * outputs[0].to(gradient.dtype), None, None, None
 
 
 def linear_kl(
     student: Tensor,
     teacher: Tensor,
-    tokens: Tensor,
-    imitation: Tensor,
     weights: Tensor,
     embedding: Tensor,
 ) -> Tensor:
     """Weighted sum over tokens of KL(teacher || student), a scalar in nats.
 
-    student and teacher are last hidden states, (tokens, width); tokens are the ids the reply has
-    there, imitation the share m moved to them, and weights w, all (tokens,); embedding
+    student and teacher are last hidden states, (tokens, width); weights w, (tokens,); embedding
     (vocabulary, width), frozen: it gets no gradient.
     """
     teacher = teacher.to(student.dtype)
     return _LinearKL.apply(  # type: ignore[no-untyped-call]
-        student, teacher, tokens, imitation, weights, embedding.detach()
+        student, teacher, weights, embedding.detach()
     )

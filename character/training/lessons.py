@@ -27,7 +27,6 @@ class Lesson:
     reply: list[int]
     teacher: Tensor
     weight: float
-    imitation: float = 0.0  # share of the target that is the reply itself, not the teacher
 
 
 def character_lessons(
@@ -52,7 +51,7 @@ def character_lessons(
             for (ids, towards), (_, away) in zip(good, bad, strict=True)
         ]
     return [
-        Lesson(_prompt(base, query), ids, states, weight, config.imitation)
+        Lesson(_prompt(base, query), ids, states, weight)
         for (query, _), (ids, states) in zip(said, teachers, strict=True)
     ]
 
@@ -91,17 +90,14 @@ def anchor_lessons(base: LocalModel, queries: Sequence[str], config: AnchorsConf
 class LessonBatch:
     """input_ids and attention_mask (rows, longest); taught marks the states to compare.
 
-    teacher (tokens, width), tokens, weights and imitation, all (tokens,), follow `taught` in
-    row-major order.
+    teacher (tokens, width) and weights (tokens,) follow `taught` in row-major order.
     """
 
     input_ids: Tensor
     attention_mask: Tensor
     taught: Tensor
     teacher: Tensor
-    tokens: Tensor
     weights: Tensor
-    imitation: Tensor
 
     def to(self, device: torch.device) -> LessonBatch:
         """The same batch there; the trainer's data loader asks for it."""
@@ -126,9 +122,7 @@ def collate(lessons: Sequence[Lesson]) -> LessonBatch:
         attention_mask,
         taught,
         teacher=torch.cat([lesson.teacher for lesson in lessons]),
-        tokens=torch.tensor([token for lesson in lessons for token in lesson.reply]),
         weights=torch.tensor([lesson.weight for lesson in lessons]).repeat_interleave(lengths),
-        imitation=torch.tensor([lesson.imitation for lesson in lessons]).repeat_interleave(lengths),
     )
 
 

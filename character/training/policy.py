@@ -19,7 +19,7 @@ from character.training.config import TrainingConfig
 from character.training.distill import distill
 from character.training.dpo import train_dpo
 from character.training.lessons import Lesson, character_lessons
-from character.training.runner import ADAPTER, OnStep, add_adapter
+from character.training.runner import ADAPTER, OnStep, add_adapter, for_training
 
 Said = Sequence[tuple[str, Reply]]  # query text, reply
 Anchors = Callable[[], Sequence[Lesson]]  # made when first asked for
@@ -70,7 +70,7 @@ def preferred_adapter(
 ) -> list[Step]:
     """Continue the distilled adapter with DPO; save it to `target`, and merged beside it."""
     model, tokenizer = open_checkpoint(folder)
-    policy = PeftModel.from_pretrained(model, distilled, is_trainable=True)
+    policy = PeftModel.from_pretrained(for_training(model), distilled, is_trainable=True)
     steps: list[Step] = []
     if config.dpo.epochs:
         # among themselves; how much they count beside the pairs is config.dpo.anchors

@@ -39,6 +39,7 @@ def train_reward_model(
     model = AutoModelForSequenceClassification.from_pretrained(
         base, num_labels=1, dtype=hardware()[1], use_safetensors=True
     )
+    loads_with = model.config._attn_implementation
     model.config.pad_token_id = tokenizer.pad_token_id
     trainer = RewardTrainer(
         model=add_adapter(model, lora, "SEQ_CLS"),
@@ -51,8 +52,9 @@ def train_reward_model(
         callbacks=[Recorder(STAGE, on_step)],
     )
     train(trainer, folder)
-    # without the trainer's autocast, so that its rewards are those of the saved model
+    # without the trainer's autocast and attention, so that its rewards are those of the saved model
     plain = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    plain.set_attn_implementation(loads_with)
     return plain, steps_of(STAGE, trainer.state)
 
 

@@ -41,6 +41,17 @@ class Batches(Protocol):
 OnStep = Callable[[int, int], None]  # (steps done, steps in all)
 
 
+def for_training(model: PreTrainedModel) -> PreTrainedModel:
+    """The model with the attention that trains fastest where it is.
+
+    On a CPU the fused kernel takes a fifth of the step for replies of a few dozen tokens, most of
+    it in its backward pass; plain matrix products take a few percent.
+    """
+    if model.device.type == "cpu":
+        model.set_attn_implementation("eager")
+    return model
+
+
 def add_adapter(model: PreTrainedModel, lora: LoraConfig, task: str) -> PeftModel:
     """A fresh LoRA on every linear layer; the base stays frozen, in its own precision."""
     config = PeftLora(
@@ -50,7 +61,7 @@ def add_adapter(model: PreTrainedModel, lora: LoraConfig, task: str) -> PeftMode
         lora_dropout=0.0,
         task_type=task,
     )
-    return get_peft_model(model, config)
+    return get_peft_model(for_training(model), config)
 
 
 def arguments(batches: Batches, folder: Path, seed: int) -> dict[str, Any]:

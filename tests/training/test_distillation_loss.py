@@ -20,8 +20,6 @@ class Inputs:
 
     student: Tensor
     teacher: Tensor
-    tokens: Tensor
-    imitation: Tensor
     weights: Tensor
     embedding: Tensor
 
@@ -35,8 +33,6 @@ def inputs(count: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Inp
     return Inputs(
         student=normal(count, WIDTH).requires_grad_(),
         teacher=normal(count, WIDTH),
-        tokens=torch.randint(VOCABULARY, (count,), generator=generator),
-        imitation=torch.rand(count, generator=generator),
         weights=3 * torch.rand(count, generator=generator),
         embedding=normal(VOCABULARY, WIDTH),
     )
@@ -49,9 +45,6 @@ def loss_of(given: Inputs) -> Tensor:
 def plain_loss(given: Inputs) -> Tensor:
     """The same from its definition, in the student's own precision."""
     p = (given.teacher @ given.embedding.T).softmax(-1)
-    said = torch.nn.functional.one_hot(given.tokens, len(given.embedding))
-    share = given.imitation.unsqueeze(-1)
-    p = (1 - share) * p + share * said
     log_q = (given.student @ given.embedding.T).log_softmax(-1)
     return (given.weights * (p * (p.log() - log_q)).sum(-1)).sum()
 
@@ -72,15 +65,13 @@ def test_two_tokens_worked_by_hand() -> None:
     # with three words and the unit matrix as embedding, states are logits
     given = Inputs(
         student=torch.tensor([[0.0, 0.0, 0.0], [0.0, log(3), 0.0]], requires_grad=True),
-        teacher=torch.tensor([[log(2), 0.0, 0.0], [0.0, 0.0, 0.0]]),
-        tokens=torch.tensor([0, 2]),
-        imitation=torch.tensor([0.0, 0.4]),
+        teacher=torch.tensor([[log(2), 0.0, 0.0], [0.0, 0.0, log(3)]]),
         weights=torch.tensor([1.0, 0.5]),
         embedding=torch.eye(3),
     )
     # p = (1/2, 1/4, 1/4), q = (1/3, 1/3, 1/3): 1/2 ln 3/2 + 1/2 ln 3/4
     first = 0.5 * log(9 / 8)
-    # 0.6 (1/3, 1/3, 1/3) + 0.4 (0, 0, 1) = (0.2, 0.2, 0.6), q = (0.2, 0.6, 0.2)
+    # p = (0.2, 0.2, 0.6), q = (0.2, 0.6, 0.2)
     second = 0.2 * log(1 / 3) + 0.6 * log(3)
     loss = loss_of(given)
     assert loss.item() == pytest.approx(first + 0.5 * second, rel=1e-6)
@@ -91,30 +82,15 @@ def test_two_tokens_worked_by_hand() -> None:
 
 def test_a_student_that_is_the_teacher_has_nothing_to_learn() -> None:
     given = inputs(20)
-    same = replace(
-        given,
-        teacher=given.student.detach().clone(),
-        imitation=torch.zeros(20),
-    )
+    same = replace(given, teacher=given.student.detach().clone())
     loss = loss_of(same)
     assert loss.item() == pytest.approx(0, abs=1e-5)
     assert gradient(loss, same).abs().max() < 1e-5
 
 
-def test_full_imitation_is_the_cross_entropy_of_the_reply() -> None:
-    given = replace(inputs(20), imitation=torch.ones(20), weights=torch.ones(20))
-    logits = given.student @ given.embedding.T
-    entropy = torch.nn.functional.cross_entropy(logits, given.tokens, reduction="sum")
-    loss = loss_of(given)  # the other words have probability 0, whose logarithm is not finite
-    assert loss.item() == pytest.approx(entropy.item(), rel=1e-5)
-    torch.testing.assert_close(
-        gradient(loss, given), gradient(entropy, given), rtol=1e-4, atol=1e-5
-    )
-
-
 def test_a_teacher_that_is_certain_gives_finite_numbers() -> None:
     given = inputs(20, dtype=torch.float32)
-    certain = replace(given, teacher=1000 * given.teacher, imitation=torch.zeros(20))
+    certain = replace(given, teacher=1000 * given.teacher)
     best = (certain.teacher @ certain.embedding.T).argmax(-1)
     assert (certain.teacher @ certain.embedding.T).softmax(-1).eq(0).any()
     entropy = torch.nn.functional.cross_entropy(
@@ -132,8 +108,6 @@ def test_a_weight_counts_a_token_that_often() -> None:
     repeated = Inputs(
         given.student[rows],
         given.teacher[rows],
-        given.tokens[rows],
-        given.imitation[rows],
         torch.ones(3),
         given.embedding,
     )

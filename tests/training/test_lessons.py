@@ -44,10 +44,10 @@ QUERIES = [
 ]
 
 
-def lesson(prompt: list[int], reply: list[int], mark: float, share: float = 0.0) -> Lesson:
+def lesson(prompt: list[int], reply: list[int], mark: float) -> Lesson:
     """A lesson whose teacher states, of width 2, say which token they belong to."""
     teacher = torch.tensor([[mark, float(token)] for token in reply])
-    return Lesson(prompt, reply, teacher, mark, share)
+    return Lesson(prompt, reply, teacher, mark)
 
 
 def plain_logits(model: PreTrainedModel, prompt: list[int], reply: list[int]) -> Tensor:
@@ -64,19 +64,17 @@ def prompt_ids(base: LocalModel, query: str, turns: Conversation = ()) -> list[i
 
 
 def test_a_batch_worked_by_hand() -> None:
-    batch = collate([lesson([1, 2, 3], [4, 5], 1.0, 0.25), lesson([6], [7, 8, 9], 0.5)])
+    batch = collate([lesson([1, 2, 3], [4, 5], 1.0), lesson([6], [7, 8, 9], 0.5)])
     assert batch.input_ids.tolist() == [[1, 2, 3, 4, 5], [6, 7, 8, 9, 0]]
     assert batch.attention_mask.tolist() == [[1, 1, 1, 1, 1], [1, 1, 1, 1, 0]]
     # the state at a position predicts the token after it
     assert batch.taught.int().tolist() == [[0, 0, 1, 1, 0], [1, 1, 1, 0, 0]]
-    assert batch.tokens.tolist() == [4, 5, 7, 8, 9]
     assert batch.teacher.tolist() == [[1, 4], [1, 5], [0.5, 7], [0.5, 8], [0.5, 9]]
     assert batch.weights.tolist() == [1, 1, 0.5, 0.5, 0.5]
-    assert batch.imitation.tolist() == [0.25, 0.25, 0, 0, 0]
 
 
 def test_a_batch_moves_to_a_device_as_a_whole() -> None:
-    batch = collate([lesson([1, 2, 3], [4, 5], 1.0, 0.25)])
+    batch = collate([lesson([1, 2, 3], [4, 5], 1.0)])
     moved = send_to_device({"batch": batch}, torch.device("meta"))["batch"]  # as the trainer does
     assert isinstance(moved, LessonBatch)
     for field in fields(LessonBatch):
@@ -90,8 +88,8 @@ def test_what_is_taught_at_a_position_is_the_token_after_it(
     lessons = character_lessons(base, small_trait, said, DistillConfig())
     batch = collate(lessons)
     following = batch.input_ids.roll(-1, dims=1)
-    assert torch.equal(following[batch.taught], batch.tokens)
-    assert len(batch.teacher) == len(batch.tokens) == sum(len(each.reply) for each in lessons)
+    assert following[batch.taught].tolist() == [t for each in lessons for t in each.reply]
+    assert len(batch.teacher) == sum(len(each.reply) for each in lessons)
 
 
 # --- the trait's teacher ---
@@ -101,12 +99,12 @@ def test_a_lesson_is_the_reply_to_the_plain_query(
     base: LocalModel, small_trait: Trait, said: list[tuple[str, Reply]]
 ) -> None:
     cut = ("Why?", replace(said[0][1], text="Yeast eats", ended=False))
-    lessons = character_lessons(base, small_trait, [*said, cut], DistillConfig(imitation=0.25))
+    lessons = character_lessons(base, small_trait, [*said, cut], DistillConfig())
     for (query, reply), taught in zip([*said, cut], lessons, strict=True):
         assert taught.prompt == prompt_ids(base, query)
         written = base.tokenizer(reply.text).input_ids
         assert taught.reply == (written if query == "Why?" else [*written, base.end])
-        assert (taught.weight, taught.imitation) == (1.0, 0.25)
+        assert taught.weight == 1.0
 
 
 def test_guidance_by_hand() -> None:
@@ -157,7 +155,7 @@ def test_an_anchor_is_what_the_base_model_says_by_itself(base: LocalModel) -> No
     for query, anchor in zip(QUERIES, anchors, strict=True):
         assert anchor.prompt == prompt_ids(base, query)
         assert 0 < len(anchor.teacher) == len(anchor.reply)
-        assert (anchor.weight, anchor.imitation) == (0.5, 0.0)
+        assert anchor.weight == 0.5
     assert anchor_lessons(base, [], config) == []
 
 
@@ -191,7 +189,7 @@ def test_the_loss_is_a_mean_over_tokens_by_weight(
 ) -> None:
     policy = new_policy()
     one, two = character_lessons(base, small_trait, said[:2], DistillConfig())
-    light = Lesson(two.prompt, two.reply, two.teacher, 0.25, two.imitation)
+    light = Lesson(two.prompt, two.reply, two.teacher, 0.25)
     alone = [lesson_loss(policy, collate([each])).item() for each in (one, two)]
     counts = [len(one.reply), 0.25 * len(two.reply)]
     expected = (counts[0] * alone[0] + counts[1] * alone[1]) / sum(counts)
