@@ -5,9 +5,12 @@ spec -> queries -> replies -> judgements -> rankings -> pairs -> reward model ->
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+from datasets import Dataset, DatasetDict
 
 from character.data.anchors import KINDS, anchor_queries
 from character.data.pairs import best_replies, pairs_from
@@ -35,7 +38,6 @@ from character.judging.likelihood import (
 from character.judging.ranking import quality_floor, rank_replies
 from character.models.local import LocalModel
 from character.models.names import load_model, model_folder, model_identity
-from character.plan import STAGES
 from character.progress import Bar
 from character.recipe import Recipe
 from character.rows import (
@@ -50,90 +52,153 @@ from character.rows import (
     Row,
     content_id,
 )
-from character.run import Run
+from character.run import Chunk, Run
 from character.spec.constitution import Constitution
 from character.spec.demonstrations import demonstrations
 from character.training.dataset import dataset_of, shown
-from character.training.lessons import anchor_lessons
-from character.training.policy import distilled_adapter, preferred_adapter
+from character.training.lessons import Lesson, anchor_lessons
+from character.training.policy import Anchors, distilled_adapter, preferred_adapter
 from character.training.reward_model import rewards, train_reward_model
+
+
+@dataclass(frozen=True, slots=True)
+class _Build:
+    """What every stage is given."""
+
+    constitution: Constitution
+    recipe: Recipe
+    run: Run
+    models: Models
 
 
 def build(constitution: Constitution, recipe: Recipe, run: Run, until: str = "report") -> None:
     """Run every stage up to `until`; what has finished is read from the run and not done again."""
-    models = Models(run)
-    policy, judge = recipe.roles.policy, recipe.roles.judge
-    seed, training = recipe.seed, recipe.training
-    run.hold("models", {role: models.identity(name) for role, name in recipe.roles})
-    last = STAGES.index(until)
+    for stage in _stages(_Build(constitution, recipe, run, Models(run))):
+        if stage == until:
+            return
 
-    queries = run.once(
-        "queries",
-        "Queries",
-        Query,
-        lambda: write_queries(constitution, models[recipe.roles.writer], recipe.queries, seed),
+
+def _stages(this: _Build) -> Iterator[str]:
+    """The stages in turn; each says its name when it is done."""
+    this.run.hold("models", {role: this.models.identity(name) for role, name in this.recipe.roles})
+    queries = _queries(this)
+    yield "queries"
+    replies = _replies(this, queries)
+    yield "replies"
+    judgements = _judgements(this, queries, replies)
+    rankings = _rankings(this, queries, replies, judgements)
+    yield "judgements"
+    pairs = _pairs(this, rankings, queries, replies)
+    yield "pairs"
+    dataset = _dataset(this, pairs, queries, replies)
+    yield "dataset"
+    _reward_model(this, dataset["train"], pairs, queries, replies)
+    yield "reward_model"
+    anchors = cache(lambda: _anchors(this, queries))
+    distilled = _distilled(this, rankings, queries, replies, anchors)
+    yield "distilled"
+    trained = _policy(this, distilled, dataset["train"], anchors)
+    yield "policy"
+    _measure(this, trained, queries, replies, judgements)
+    yield "measure"
+
+
+def _queries(this: _Build) -> list[Query]:
+    recipe = this.recipe
+
+    def make() -> list[Query]:
+        writer = this.models[recipe.roles.writer]
+        return write_queries(this.constitution, writer, recipe.queries, recipe.seed)
+
+    return this.run.once("queries", "Queries", Query, make)
+
+
+def _replies(this: _Build, queries: Sequence[Query]) -> list[Reply]:
+    _check_split(this.constitution, queries)
+    recipe, policy = this.recipe, this.recipe.roles.policy
+    planned = plan_replies(
+        this.constitution, queries, this.models.identity(policy), recipe.replies, recipe.seed
     )
-    if last < 1:
-        return
-
-    _check_split(constitution, queries)
-    planned = plan_replies(constitution, queries, models.identity(policy), recipe.replies, seed)
-    replies = run.each(
+    language = _language(this.constitution)
+    return this.run.each(
         "replies",
         "Replies",
         Reply,
-        [(chunk[0].id, chunk) for chunk in planned],
-        sum(map(len, planned)),
-        lambda todo: write_replies(todo, models[policy], recipe.replies, _language(constitution)),
+        [Chunk(chunk[0].id, len(chunk), chunk) for chunk in planned],
+        lambda todo: write_replies(todo, this.models[policy], recipe.replies, language),
     )
-    if last < 2:
-        return
 
-    judgements = run.each(
+
+def _judgements(
+    this: _Build, queries: Sequence[Query], replies: Sequence[Reply]
+) -> list[Judgement]:
+    traits, judge = this.constitution.traits, this.recipe.roles.judge
+    planned = plan_judgements(traits, replies, this.models.identity(judge))
+    return this.run.each(
         "judgements",
         "Judgements",
         Judgement,
-        plan_judgements(constitution.traits, replies, models.identity(judge)),
-        len(replies) * len(constitution.traits),
-        lambda todo: judge_replies(todo, constitution.traits, queries, models[judge]),
+        [Chunk(first, len(chunk) * len(traits), chunk) for first, chunk in planned],
+        lambda todo: judge_replies(todo, traits, queries, this.models[judge]),
     )
-    rankings = run.once(
+
+
+def _rankings(
+    this: _Build,
+    queries: Sequence[Query],
+    replies: Sequence[Reply],
+    judgements: Sequence[Judgement],
+) -> list[Ranking]:
+    return this.run.once(
         "rankings",
         "Rankings",
         Ranking,
-        lambda: rank_replies(constitution, queries, replies, judgements, recipe.ranking),
+        lambda: rank_replies(this.constitution, queries, replies, judgements, this.recipe.ranking),
     )
-    if last < 3:
-        return
 
-    pairs = run.once(
-        "pairs", "Pairs", Pair, lambda: pairs_from(rankings, queries, replies, recipe.pairs)
+
+def _pairs(
+    this: _Build, rankings: Sequence[Ranking], queries: Sequence[Query], replies: Sequence[Reply]
+) -> list[Pair]:
+    return this.run.once(
+        "pairs", "Pairs", Pair, lambda: pairs_from(rankings, queries, replies, this.recipe.pairs)
     )
-    if last < 4:
-        return
+
+
+def _dataset(
+    this: _Build, pairs: Sequence[Pair], queries: Sequence[Query], replies: Sequence[Reply]
+) -> DatasetDict:
     if not any(pair.split == "train" for pair in pairs):
-        raise RunError(_no_pairs(rankings))
+        raise RunError(_no_pairs(this.run.store.all(Ranking)))
+    dataset = dataset_of(pairs, {q.id: q for q in queries}, {r.id: r for r in replies})
 
-    query, reply = {q.id: q for q in queries}, {r.id: r for r in replies}
-    dataset = dataset_of(pairs, query, reply)
-
-    def save_dataset(checkpoints: Path, target: Path, bar: Bar) -> list[Row]:
+    def make(checkpoints: Path, target: Path, bar: Bar) -> list[Row]:
         dataset.save_to_disk(target)
         return []
 
-    run.artefact("dataset", "Dataset", save_dataset)
-    if last < 5:
-        return
+    this.run.artefact("dataset", "Dataset", make)
+    return dataset
 
-    def make_reward_model(checkpoints: Path, target: Path, bar: Bar) -> list[Row]:
-        tokenizer = models[policy].tokenizer
+
+def _reward_model(
+    this: _Build,
+    train: Dataset,
+    pairs: Sequence[Pair],
+    queries: Sequence[Query],
+    replies: Sequence[Reply],
+) -> None:
+    policy, training = this.recipe.roles.policy, this.recipe.training
+    query, reply = {q.id: q for q in queries}, {r.id: r for r in replies}
+
+    def make(checkpoints: Path, target: Path, bar: Bar) -> list[Row]:
+        tokenizer = this.models[policy].tokenizer
         model, steps = train_reward_model(
-            models.folder(policy),
+            this.models.folder(policy),
             tokenizer,
-            dataset["train"],
+            train,
             training.lora,
             training.reward,
-            seed,
+            this.recipe.seed,
             checkpoints,
             bar.to,
         )
@@ -157,71 +222,75 @@ def build(constitution: Constitution, recipe: Recipe, run: Run, until: str = "re
             ),
         ]
 
-    run.artefact("reward_model", "Reward model", make_reward_model)
-    if last < 6:
-        return
+    this.run.artefact("reward_model", "Reward model", make)
 
-    anchors = cache(
-        lambda: anchor_lessons(models[policy], _anchors(recipe, queries), training.anchors)
-    )
 
-    def make_distilled(checkpoints: Path, target: Path, bar: Bar) -> Sequence[Row]:
-        best = {
-            trait.id: [
-                (query[chosen.query_id].text, chosen)
-                for chosen in best_replies(rankings, reply, training.distill.replies_per_query)
-                if query[chosen.query_id].trait == trait.id
-                and query[chosen.query_id].split == "train"
-            ]
-            for trait in constitution.traits
-        }
+def _distilled(
+    this: _Build,
+    rankings: Sequence[Ranking],
+    queries: Sequence[Query],
+    replies: Sequence[Reply],
+    anchors: Anchors,
+) -> Path:
+    policy, training = this.recipe.roles.policy, this.recipe.training
+    query, reply = {q.id: q for q in queries}, {r.id: r for r in replies}
+
+    def make(checkpoints: Path, target: Path, bar: Bar) -> Sequence[Row]:
+        chosen = [
+            (query[best.query_id], best)
+            for best in best_replies(rankings, reply, training.distill.replies_per_query)
+        ]
         return distilled_adapter(
-            models[policy],
-            models.folder(policy),
-            constitution,
-            best,
+            this.models[policy],
+            this.models.folder(policy),
+            this.constitution,
+            {
+                trait.id: [
+                    (asked.text, best)
+                    for asked, best in chosen
+                    if asked.trait == trait.id and asked.split == "train"
+                ]
+                for trait in this.constitution.traits
+            },
             anchors,
             training,
-            seed,
+            this.recipe.seed,
             checkpoints,
             target,
             bar.to,
         )
 
-    distilled = run.artefact("distilled", "Distillation", make_distilled)
-    if last < 7:
-        return
+    return this.run.artefact("distilled", "Distillation", make)
 
-    def make_policy(checkpoints: Path, target: Path, bar: Bar) -> Sequence[Row]:
+
+def _policy(this: _Build, distilled: Path, pairs: Dataset, anchors: Anchors) -> Path:
+    def make(checkpoints: Path, target: Path, bar: Bar) -> Sequence[Row]:
         return preferred_adapter(
-            models.folder(policy),
+            this.models.folder(this.recipe.roles.policy),
             distilled,
-            dataset["train"],
+            pairs,
             anchors,
-            training,
-            seed,
+            this.recipe.training,
+            this.recipe.seed,
             checkpoints,
             target,
             bar.to,
         )
 
-    trained = run.artefact("policy", "DPO", make_policy)
-    if last < 8 or "measure" in run.store.finished():
-        return
-    measure(constitution, recipe, run, models, trained, queries, replies, judgements)
+    return this.run.artefact("policy", "DPO", make)
 
 
-def measure(
-    constitution: Constitution,
-    recipe: Recipe,
-    run: Run,
-    models: Models,
+def _measure(
+    this: _Build,
     trained: Path,
     queries: Sequence[Query],
     replies: Sequence[Reply],
     judgements: Sequence[Judgement],
 ) -> None:
     """Ask every subject the held-out queries, then count and score what it said."""
+    if "measure" in this.run.store.finished():
+        return
+    constitution, recipe, models = this.constitution, this.recipe, this.models
     config, seed = recipe.measure, recipe.seed
     base = models[recipe.roles.policy]
     new = models[f"local:{trained / 'merged'}"]
@@ -234,12 +303,12 @@ def measure(
         Subject(PROMPTED, base, good),
         Subject(OPPOSITE, base, bad),
     ]
-    answers = run.each(
+    each = answers_each(held, config)
+    answers = this.run.each(
         "answers",
         "Answers",
         Answer,
-        [(answer_plan(subject, held, seed), subject) for subject in subjects],
-        len(subjects) * answers_each(held, config),
+        [Chunk(answer_plan(subject, held, seed), each, subject) for subject in subjects],
         lambda todo: (ask(subject, held, config, seed) for subject in todo),
     )
     floor = quality_floor(replies, judgements, recipe.ranking.floor)
@@ -270,7 +339,7 @@ def measure(
             rows.append(measurement(answer, "kl", gap))
         return rows
 
-    run.once("measure", "Measurements", Measurement, score)
+    this.run.once("measure", "Measurements", Measurement, score)
 
 
 class Models:
@@ -323,8 +392,9 @@ def _language(constitution: Constitution) -> str:
     return language_of(" ".join(f"{e.user} {e.good}" for e in examples))
 
 
-def _anchors(recipe: Recipe, queries: Sequence[Query]) -> list[str]:
+def _anchors(this: _Build, queries: Sequence[Query]) -> list[Lesson]:
     """Shipped anchors of every kind, and the queries where a trait must not show."""
-    config = recipe.training.anchors
+    config = this.recipe.training.anchors
     shipped = [text for kind in KINDS for text in anchor_queries(kind)[: getattr(config, kind)]]
-    return shipped + [q.text for q in queries if q.kind == "unless" and q.split == "train"]
+    unless = [q.text for q in queries if q.kind == "unless" and q.split == "train"]
+    return anchor_lessons(this.models[this.recipe.roles.policy], shipped + unless, config)

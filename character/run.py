@@ -10,10 +10,10 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -30,6 +30,15 @@ LIBRARIES = ("character", "torch", "transformers", "trl", "peft", "datasets", "d
 
 R = TypeVar("R", bound=Row)
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk(Generic[T]):
+    """Work whose rows are kept together: done when the row with the id `first` is stored."""
+
+    first: str
+    rows: int
+    work: T
 
 
 class Run:
@@ -101,18 +110,18 @@ class Run:
         stage: str,
         title: str,
         kind: type[R],
-        chunks: Sequence[tuple[str, T]],
-        total: int,
+        chunks: Sequence[Chunk[T]],
         make: Callable[[Iterable[T]], Iterator[Sequence[R]]],
     ) -> list[R]:
-        """The stage's rows, kept chunk by chunk; chunks whose first id is stored are skipped."""
+        """All rows of the kind, once the stage's chunks are kept; those stored are not redone."""
         if stage not in self.store.finished():
-            done = self.store.ids(kind)
-            todo = [work for first, work in chunks if first not in done]
+            kept = self.store.ids(kind)
+            todo = [chunk for chunk in chunks if chunk.first not in kept]
+            total, left = (sum(chunk.rows for chunk in part) for part in (chunks, todo))
             with self._timed(stage, title, total, kind.__name__.lower()) as (bar, finish):
-                bar.add(len(done))
+                bar.add(total - left)
                 made = 0
-                for rows in make(todo):
+                for rows in make([chunk.work for chunk in todo]):
                     self.store.keep(rows)
                     bar.add(len(rows))
                     made += len(rows)

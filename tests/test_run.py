@@ -17,7 +17,7 @@ from rich.console import Console
 from character.errors import RunError
 from character.progress import Bar, Reporter
 from character.rows import Reward, Row
-from character.run import LOCK, RECORD, WORK, Run
+from character.run import LOCK, RECORD, WORK, Chunk, Run
 
 IDENTITY: dict[str, Any] = {"traits": "abc", "recipe": {"seed": 0, "sampling": ("a", 1.5)}}
 
@@ -186,7 +186,7 @@ def test_once_that_fails_keeps_nothing(run: Run) -> None:
 
 # --- each ---
 
-CHUNKS = [("a", ["a", "b"]), ("c", ["c", "d"]), ("e", ["e"])]
+CHUNKS = [Chunk(names[0], len(names), names) for names in (["a", "b"], ["c", "d"], ["e"])]
 
 
 def rewards_of(chunks: Iterable[list[str]]) -> Iterator[list[Reward]]:
@@ -195,7 +195,7 @@ def rewards_of(chunks: Iterable[list[str]]) -> Iterator[list[Reward]]:
 
 
 def each(run: Run, make: Callable[[Iterable[list[str]]], Iterator[Sequence[Reward]]]) -> list[str]:
-    return [row.id for row in run.each("rewards", "Rewards", Reward, CHUNKS, 5, make)]
+    return [row.id for row in run.each("rewards", "Rewards", Reward, CHUNKS, make)]
 
 
 def test_each_keeps_every_chunk_as_it_comes(run: Run) -> None:
@@ -295,7 +295,7 @@ def test_an_artefact_whose_rows_were_not_kept_is_made_again(tmp_path: Path) -> N
 
 
 def test_what_every_stage_took_is_recorded(run: Run) -> None:
-    run.each("many", "Many", Reward, CHUNKS, 5, rewards_of)
+    run.each("many", "Many", Reward, CHUNKS, rewards_of)
     run.once("one", "One", Reward, lambda: [reward("x"), reward("y")])
     run.artefact("folder", "Folder", lambda checkpoints, target, bar: [reward("z")])
     finished = run.store.finished()
