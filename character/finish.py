@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from character.data.queries import yield_of
 from character.diffing.outcome import BASE, TRAINED, contrast_metric, outcome_of
 from character.job import Job
+from character.judging.ranking import quality_floor
 from character.report.cards import dataset_card, model_card
 from character.report.content import Comparison, FunnelStep, Report, StageCost
 from character.report.html import render_report
 from character.report.terminal import outcome_table
 from character.rows import (
     Answer,
+    Judgement,
     Measurement,
     Pair,
     Query,
@@ -25,7 +27,7 @@ from character.rows import (
 )
 from character.run import Run, plain, versions
 from character.store.store import Store
-from character.training.dataset import shown as shown_text
+from character.training.dose import Doses, try_doses
 from character.training.reward_card import RewardCard, reward_card
 
 REPORT = "report.html"
@@ -43,6 +45,7 @@ def finish(job: Job, run: Run) -> Report:
     )
     run.record(
         outcome=plain(report.outcome),
+        doses=plain(report.doses),
         reward_card=plain(report.reward_card),
         costs=[plain(cost) for cost in report.costs],
         seconds=report.seconds,
@@ -71,6 +74,7 @@ def gather(job: Job, store: Store) -> Report:
         funnel=_funnel(store, queries),
         comparisons=_comparisons(job, queries, store.all(Answer), measurements),
         reward_card=_reward_card(store),
+        doses=_doses(job, store),
         steps=store.all(Step),
         costs=costs,
         versions=versions(),
@@ -138,11 +142,17 @@ def _gain(towards: Mapping[tuple[str, str], float], query_id: str) -> float | No
     return None if new is None or old is None else new - old
 
 
+def _doses(job: Job, store: Store) -> Doses | None:
+    replies, judgements = store.all(Reply), store.all(Judgement)
+    floor = quality_floor(replies, judgements, job.recipe.ranking.floor)
+    return try_doses(replies, judgements, floor.answers, job.recipe.training.dose)
+
+
 def _reward_card(store: Store) -> RewardCard | None:
     found = {reward.pair_id: reward for reward in store.all(Reward)}
     pairs = [pair for pair in store.all(Pair) if pair.id in found]
     # as long as the model saw them: cut to whole sentences
-    words = {reply.id: len(shown_text(reply).split()) for reply in store.all(Reply)}
+    words = {reply.id: len(reply.shown.split()) for reply in store.all(Reply)}
     return reward_card(
         [found[pair.id].chosen for pair in pairs],
         [found[pair.id].rejected for pair in pairs],

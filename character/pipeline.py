@@ -5,9 +5,10 @@ spec -> queries -> replies -> judgements -> rankings -> pairs -> reward model ->
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 
 from datasets import Dataset, DatasetDict
@@ -15,7 +16,13 @@ from datasets import Dataset, DatasetDict
 from character.data.anchors import KINDS, anchor_queries
 from character.data.pairs import best_replies, pairs_from
 from character.data.queries import write_queries, yield_of
-from character.data.replies import language_of, plan_replies, write_replies
+from character.data.replies import (
+    PlannedReply,
+    language_of,
+    plan_own_replies,
+    plan_replies,
+    write_replies,
+)
 from character.diffing.measure import (
     Subject,
     answer_plan,
@@ -55,9 +62,16 @@ from character.rows import (
 from character.run import Chunk, Run
 from character.spec.constitution import Constitution
 from character.spec.demonstrations import demonstrations
-from character.training.dataset import dataset_of, shown
+from character.training.dataset import dataset_of, trl_rows
+from character.training.dose import try_doses
 from character.training.lessons import Lesson, anchor_lessons
-from character.training.policy import Anchors, distilled_adapter, preferred_adapter
+from character.training.policy import (
+    Anchors,
+    adapter_name,
+    at_dose,
+    distilled_adapter,
+    preferred_adapter,
+)
 from character.training.reward_model import rewards, train_reward_model
 
 
@@ -86,18 +100,23 @@ def _stages(this: _Build) -> Iterator[str]:
     replies = _replies(this, queries)
     yield "replies"
     judgements = _judgements(this, queries, replies)
-    rankings = _rankings(this, queries, replies, judgements)
     yield "judgements"
-    pairs = _pairs(this, rankings, queries, replies)
-    yield "pairs"
-    dataset = _dataset(this, pairs, queries, replies)
-    yield "dataset"
-    _reward_model(this, dataset["train"], pairs, queries, replies)
-    yield "reward_model"
     anchors = cache(lambda: _anchors(this, queries))
-    distilled = _distilled(this, rankings, queries, replies, anchors)
+    distilled = _distilled(this, queries, replies, judgements, anchors)
     yield "distilled"
-    trained = _policy(this, distilled, dataset["train"], anchors)
+    own = _own_replies(this, queries, distilled)
+    yield "own_replies"
+    own_judgements = _judgements(this, queries, own, "own_judgements", "Own judgements")
+    yield "own_judgements"
+    rankings = _rankings(this, queries, replies + own, judgements + own_judgements)
+    pairs = _pairs(this, rankings, queries, replies + own)
+    yield "pairs"
+    dataset = _dataset(this, pairs, queries, replies + own)
+    yield "dataset"
+    _reward_model(this, dataset["train"], pairs, queries, replies + own)
+    yield "reward_model"
+    dose = _dose(this, replies + own, judgements + own_judgements)
+    trained = _policy(this, distilled, dose, pairs, queries, replies + own, anchors)
     yield "policy"
     _measure(this, trained, queries, replies, judgements)
     yield "measure"
@@ -120,27 +139,61 @@ def _replies(this: _Build, queries: Sequence[Query]) -> list[Reply]:
         this.constitution, queries, this.models.identity(policy), recipe.replies, recipe.seed
     )
     language = _language(this.constitution)
-    return this.run.each(
+    found = this.run.each(
         "replies",
         "Replies",
         Reply,
         [Chunk(chunk[0].id, len(chunk), chunk) for chunk in planned],
         lambda todo: write_replies(todo, this.models[policy], recipe.replies, language),
     )
+    return [reply for reply in found if reply.style != "own"]
+
+
+def _own_replies(this: _Build, queries: Sequence[Query], distilled: Path) -> list[Reply]:
+    """What the distilled policy says by itself to the training queries, at every dose."""
+    recipe, doses = this.recipe, this.recipe.training.dose.tried
+    name = adapter_name(distilled)
+    planned = plan_own_replies(
+        queries, [f"{name} x{dose:g}" for dose in doses], recipe.replies, recipe.seed
+    )
+    language = _language(this.constitution)
+
+    def make(todo: Iterable[Sequence[PlannedReply]]) -> Iterator[list[Reply]]:
+        for sample, chunks in groupby(todo, key=lambda chunk: chunk[0].sample):
+            policy, tokenizer = at_dose(
+                this.models.folder(recipe.roles.policy), distilled, doses[sample]
+            )
+            model = LocalModel(policy.merge_and_unload(), tokenizer, f"{name} x{doses[sample]:g}")
+            yield from write_replies(chunks, model, recipe.replies, language)
+
+    found = this.run.each(
+        "own_replies",
+        "Own replies",
+        Reply,
+        [Chunk(chunk[0].id, len(chunk), chunk) for chunk in planned],
+        make,
+    )
+    return [reply for reply in found if reply.style == "own"]
 
 
 def _judgements(
-    this: _Build, queries: Sequence[Query], replies: Sequence[Reply]
+    this: _Build,
+    queries: Sequence[Query],
+    replies: Sequence[Reply],
+    stage: str = "judgements",
+    title: str = "Judgements",
 ) -> list[Judgement]:
     traits, judge = this.constitution.traits, this.recipe.roles.judge
     planned = plan_judgements(traits, replies, this.models.identity(judge))
-    return this.run.each(
-        "judgements",
-        "Judgements",
+    found = this.run.each(
+        stage,
+        title,
         Judgement,
         [Chunk(first, len(chunk) * len(traits), chunk) for first, chunk in planned],
         lambda todo: judge_replies(todo, traits, queries, this.models[judge]),
     )
+    judged = {reply.id for reply in replies}
+    return [judgement for judgement in found if judgement.reply_id in judged]
 
 
 def _rankings(
@@ -208,7 +261,7 @@ def _reward_model(
         told = [
             [
                 {"role": "user", "content": query[pair.query_id].text},
-                {"role": "assistant", "content": shown(reply[side])},
+                {"role": "assistant", "content": reply[side].shown},
             ]
             for pair in held
             for side in (pair.chosen_id, pair.rejected_id)
@@ -227,19 +280,24 @@ def _reward_model(
 
 def _distilled(
     this: _Build,
-    rankings: Sequence[Ranking],
     queries: Sequence[Query],
     replies: Sequence[Reply],
+    judgements: Sequence[Judgement],
     anchors: Anchors,
 ) -> Path:
     policy, training = this.recipe.roles.policy, this.recipe.training
     query, reply = {q.id: q for q in queries}, {r.id: r for r in replies}
 
     def make(checkpoints: Path, target: Path, bar: Bar) -> Sequence[Row]:
+        rankings = rank_replies(
+            this.constitution, queries, replies, judgements, this.recipe.ranking
+        )
         chosen = [
             (query[best.query_id], best)
             for best in best_replies(rankings, reply, training.distill.replies_per_query)
         ]
+        if not chosen:
+            raise RunError(_nothing_to_learn(rankings))
         return distilled_adapter(
             this.models[policy],
             this.models.folder(policy),
@@ -263,12 +321,33 @@ def _distilled(
     return this.run.artefact("distilled", "Distillation", make)
 
 
-def _policy(this: _Build, distilled: Path, pairs: Dataset, anchors: Anchors) -> Path:
+def _dose(this: _Build, replies: Sequence[Reply], judgements: Sequence[Judgement]) -> float:
+    """How much of the distillation the policy goes on from; all of it when none was tried."""
+    floor = quality_floor(replies, judgements, this.recipe.ranking.floor)
+    tried = try_doses(replies, judgements, floor.answers, this.recipe.training.dose)
+    return tried.chosen if tried else 1.0
+
+
+def _policy(
+    this: _Build,
+    distilled: Path,
+    dose: float,
+    pairs: Sequence[Pair],
+    queries: Sequence[Query],
+    replies: Sequence[Reply],
+    anchors: Anchors,
+) -> Path:
+    """DPO on pairs of the policy's own replies, or on all pairs when it gave none."""
+    own = {reply.id for reply in replies if reply.style == "own"}
+    train = [pair for pair in pairs if pair.split == "train"]
+    used = [pair for pair in train if pair.chosen_id in own] if own else train
+
     def make(checkpoints: Path, target: Path, bar: Bar) -> Sequence[Row]:
         return preferred_adapter(
             this.models.folder(this.recipe.roles.policy),
             distilled,
-            pairs,
+            dose,
+            trl_rows(used, {q.id: q for q in queries}, {r.id: r for r in replies}),
             anchors,
             this.recipe.training,
             this.recipe.seed,
@@ -370,6 +449,16 @@ def _no_pairs(rankings: Sequence[Ranking]) -> str:
         f"No reply was clearly better than another, so there is nothing to train on: {ranked} "
         f"replies to {len(rankings)} queries were ranked, {below} were below the quality floor. "
         "Ask for more replies, or for a smaller gap: --set replies.steered=6 --set pairs.margin=0.2"
+    )
+
+
+def _nothing_to_learn(rankings: Sequence[Ranking]) -> str:
+    below = sum(len(ranking.below_floor) for ranking in rankings)
+    missing = sum(len(ranking.missing) for ranking in rankings)
+    return (
+        f"No steered reply was good enough to learn from: to {len(rankings)} queries {below} "
+        f"replies were below the quality floor and {missing} could not be judged. Mend the trait's "
+        "good examples, or lower the floor: --set ranking.floor=0.05"
     )
 
 

@@ -13,10 +13,12 @@ STAGES = (
     "queries",
     "replies",
     "judgements",
+    "distilled",
+    "own_replies",
+    "own_judgements",
     "pairs",
     "dataset",
     "reward_model",
-    "distilled",
     "policy",
     "measure",
     "report",
@@ -42,30 +44,35 @@ def plan(constitution: Constitution, recipe: Recipe) -> list[PlannedStage]:
     """An upper estimate: every reply as long as it may be, every query found."""
     traits = len(constitution.traits)
     drafts = sum(drafts_wanted(trait, recipe.queries) for trait in constitution.traits)
-    asked = traits * (recipe.queries.train + recipe.queries.held_out)
-    replies = asked * (recipe.replies.plain + recipe.replies.steered)
+    train, held_out = traits * recipe.queries.train, traits * recipe.queries.held_out
+    replies = train * (recipe.replies.plain + recipe.replies.steered)
+    replies += held_out * (recipe.replies.plain + recipe.replies.steered_held_out)
     length = recipe.replies.sampling.max_tokens
     contexts = 2 * traits + 2
-    taught = traits * recipe.queries.train * recipe.training.distill.replies_per_query
+    taught = train * recipe.training.distill.replies_per_query
     anchors = recipe.training.anchors
     held = anchors.facts + anchors.neutral + anchors.instructions + anchors.formats
     lessons = taught * (PROMPT + length) + held * (PROMPT + anchors.max_tokens)
-    pairs = traits * recipe.queries.train * recipe.pairs.per_query
+    own = train * len(recipe.training.dose.tried)
+    of_each = train * recipe.pairs.per_query  # of the base's replies, and of the policy's own
+    pairs = min(of_each * (2 if own else 1), recipe.training.reward.pairs)
     pair_tokens = pairs * 2 * (PROMPT + length)
     dpo = recipe.training.dpo
-    preferred = min(pairs, dpo.pairs)
+    preferred = min(of_each, dpo.pairs)
     preferred_tokens = preferred * 2 * (PROMPT + length)
-    answers = 4 * traits * recipe.queries.held_out * recipe.measure.samples
+    answers = 4 * held_out * recipe.measure.samples
     short = 4 * recipe.measure.questions
     return [
         _written("queries", "drafts", drafts, recipe.queries.sampling.max_tokens),
         _written("replies", "replies", replies, length),
         _scored("judgements", "replies under each context", replies * contexts, PROMPT + length),
-        _trained("reward_model", "pair tokens", pairs, pair_tokens * recipe.training.reward.epochs),
         _scored("distilled", "teacher passes", 2 * taught, PROMPT + length),
         _trained(
             "distilled", "lesson tokens", taught + held, lessons * recipe.training.distill.epochs
         ),
+        _written("own_replies", "replies", own, length),
+        _scored("own_judgements", "replies under each context", own * contexts, PROMPT + length),
+        _trained("reward_model", "pair tokens", pairs, pair_tokens * recipe.training.reward.epochs),
         _trained("policy", "pair tokens", preferred, 2 * preferred_tokens * dpo.epochs),
         _written("measure", "answers", answers, recipe.measure.sampling.max_tokens),
         _written("measure", "short answers", short, recipe.measure.short_sampling.max_tokens),

@@ -12,9 +12,11 @@ import json
 from dataclasses import dataclass
 from typing import Literal
 
+from character.text import whole_sentences
+
 Kind = Literal["on_trait", "unless", "neutral"]
 Split = Literal["train", "held_out", "none"]
-Style = Literal["plain", "steered"]
+Style = Literal["plain", "steered", "own"]  # own: by the policy in training, unprompted
 Source = Literal["seed", "writer", "shipped"]
 
 
@@ -56,6 +58,15 @@ class Reply:
     tokens: int
     ended: bool
     flaws: tuple[str, ...]
+
+    @property
+    def shown(self) -> str:
+        """As training sees it: when it was cut off, up to its last whole sentence.
+
+        Trainers end every reply with the end token, and a policy must not learn to stop in the
+        middle.
+        """
+        return self.text if self.ended else whole_sentences(self.text)
 
 
 @dataclass(frozen=True, slots=True)

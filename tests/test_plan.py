@@ -14,14 +14,17 @@ from character.models.base import Sampling
 from character.plan import PROMPT, STAGES, WRITES, minutes, plan
 from character.recipe import Recipe, load_recipe
 from character.shipped import names
-from character.training.config import AnchorsConfig, TrainingConfig
+from character.training.config import AnchorsConfig, DoseConfig, TrainingConfig
 
 RECIPE = Recipe(
     title="Ten and five queries a trait",
     queries=QueriesConfig(train=10, held_out=5, spare=2, sampling=Sampling(max_tokens=20)),
-    replies=RepliesConfig(steered=3, plain=1, sampling=Sampling(max_tokens=50)),
+    replies=RepliesConfig(steered=3, steered_held_out=2, plain=1, sampling=Sampling(max_tokens=50)),
     pairs=PairsConfig(per_query=2),
-    training=TrainingConfig(anchors=AnchorsConfig(facts=4, neutral=3, instructions=2, formats=1)),
+    training=TrainingConfig(
+        anchors=AnchorsConfig(facts=4, neutral=3, instructions=2, formats=1),
+        dose=DoseConfig(tried=(0.5, 1.0)),
+    ),
     measure=MeasureConfig(samples=2, questions=7),
 )
 
@@ -32,28 +35,30 @@ def test_calls_and_tokens_by_hand() -> None:
     calls = {key: step.calls for key, step in found.items()}
     assert calls == {
         ("queries", "drafts"): 22,
-        ("replies", "replies"): 15 * 4,
-        ("judgements", "replies under each context"): 15 * 4 * 4,  # good, bad, query, foil
-        ("reward_model", "pair tokens"): 10 * 2,
+        ("replies", "replies"): 10 * 4 + 5 * 3,
+        ("judgements", "replies under each context"): 55 * 4,  # good, bad, query, foil
         ("distilled", "teacher passes"): 10 * 2 * 2,
         ("distilled", "lesson tokens"): 10 * 2 + 10,
+        ("own_replies", "replies"): 10 * 2,
+        ("own_judgements", "replies under each context"): 20 * 4,
+        ("reward_model", "pair tokens"): 10 * 2 * 2,
         ("policy", "pair tokens"): 10 * 2,
         ("measure", "answers"): 4 * 5 * 2,
         ("measure", "short answers"): 4 * 7,
         ("measure", "answers under each context"): 4 * 5 * 2 * 5,
     }
     written, scored = found["replies", "replies"], found["judgements", "replies under each context"]
-    assert (written.tokens, scored.tokens) == (60 * 50, 240 * (PROMPT + 50))
-    assert written.seconds == pytest.approx(60 * 50 / WRITES)
-    assert found["reward_model", "pair tokens"].tokens == 20 * 2 * (PROMPT + 50)
+    assert (written.tokens, scored.tokens) == (55 * 50, 220 * (PROMPT + 50))
+    assert written.seconds == pytest.approx(55 * 50 / WRITES)
+    assert found["reward_model", "pair tokens"].tokens == 40 * 2 * (PROMPT + 50)
 
 
 def test_every_trait_adds_its_work_and_its_contexts() -> None:
     two = plan(a_constitution(a_trait(), a_trait("warm")), RECIPE)
     calls = {(step.stage, step.what): step.calls for step in two}
     assert calls["queries", "drafts"] == 44
-    assert calls["replies", "replies"] == 120
-    assert calls["judgements", "replies under each context"] == 120 * 6
+    assert calls["replies", "replies"] == 110
+    assert calls["judgements", "replies under each context"] == 110 * 6
     assert calls["measure", "short answers"] == 4 * 7
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations, product
 
@@ -16,8 +17,13 @@ class PairsConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    per_query: int = Field(default=1, ge=1)
+    per_query: int = Field(
+        default=1, ge=1, description="Of the base model's replies, and again of the policy's own."
+    )
     margin: float = Field(default=0.5, gt=0, description="Smallest gap of a pair, in spreads.")
+    floor: float = Field(
+        default=2.0, gt=0, description="Gap between any ranked reply and one below the floor."
+    )
     balance: float = Field(
         default=2.0, ge=0, description="What a log-ratio of lengths costs, in spreads of margin."
     )
@@ -31,17 +37,25 @@ def pairs_from(
 ) -> list[Pair]:
     """The widest pairs of each query, each chosen reply at most once, lengths balanced overall.
 
-    Tied replies yield no pair, nor do replies below the floor or without a judgement. Picking is
-    greedy: a pair's margin counts less the further from zero it would leave its split's running
-    sum of log(chosen length / rejected length).
+    Both replies of a pair are the base model's, or both the trained policy's own. Any ranked reply
+    beats one below the floor; tied replies yield no pair, nor do replies without a judgement.
+    Picking is greedy: a pair's margin counts less the further from zero it would leave the running
+    sum of log(chosen length / rejected length) of its split and its author.
     """
-    tokens = {reply.id: max(1, reply.tokens) for reply in replies}
+    by_id = {reply.id: reply for reply in replies}
+    words = {reply.id: max(1, len(reply.shown.split())) for reply in replies}
     split = {query.id: query.split for query in queries}
     pairs: list[Pair] = []
-    imbalance = {"train": 0.0, "held_out": 0.0, "none": 0.0}
-    for ranking in rankings:
-        side = split[ranking.query_id]
-        open_pairs = [p for p in _implied(ranking) if p[2] >= config.margin]
+    imbalance: dict[tuple[bool, str], float] = defaultdict(float)
+    for ranking, own in product(rankings, (False, True)):
+        place = (own, split[ranking.query_id])
+        open_pairs = [
+            (chosen, rejected, margin)
+            for chosen, rejected, margin in _implied(ranking, config.floor)
+            if margin >= config.margin
+            and (by_id[chosen].style == "own") == (by_id[rejected].style == "own") == own
+            and by_id[rejected].text  # silence teaches nothing
+        ]
         for _ in range(config.per_query):
             if not open_pairs:
                 break
@@ -49,10 +63,10 @@ def pairs_from(
                 open_pairs,
                 key=lambda p: (
                     p[2]
-                    - config.balance * abs(imbalance[side] + math.log(tokens[p[0]] / tokens[p[1]]))
+                    - config.balance * abs(imbalance[place] + math.log(words[p[0]] / words[p[1]]))
                 ),
             )
-            imbalance[side] += math.log(tokens[chosen] / tokens[rejected])
+            imbalance[place] += math.log(words[chosen] / words[rejected])
             open_pairs = [p for p in open_pairs if p[0] != chosen and p[1] != rejected]
             pairs.append(
                 Pair(
@@ -63,7 +77,7 @@ def pairs_from(
                     rejected_id=rejected,
                     margin=margin,
                     probability=1 / (1 + math.exp(-margin)),
-                    split=side,
+                    split=split[ranking.query_id],
                 )
             )
     return pairs
@@ -80,8 +94,12 @@ def best_replies(
     return best
 
 
-def _implied(ranking: Ranking) -> Iterator[tuple[str, str, float]]:
+def _implied(ranking: Ranking, floor: float) -> Iterator[tuple[str, str, float]]:
+    """(chosen, rejected, margin) of all that the ranking says."""
     tiers = zip(ranking.tiers, ranking.values, strict=True)
     for (better, high), (worse, low) in combinations(tiers, 2):
         for chosen, rejected in product(better, worse):
             yield chosen, rejected, high - low
+    ranked = (reply_id for tier in ranking.tiers for reply_id in tier)
+    for chosen, rejected in product(ranked, ranking.below_floor):
+        yield chosen, rejected, floor

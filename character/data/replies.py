@@ -1,4 +1,4 @@
-"""Have the policy answer every query several times, steered by the examples and plain."""
+"""Have the policy answer every query several times: steered by the examples, plain, and trained."""
 
 from __future__ import annotations
 
@@ -23,7 +23,10 @@ class RepliesConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steered: int = Field(default=3, ge=1, description="Steered replies per query.")
+    steered: int = Field(default=3, ge=1, description="Steered replies per training query.")
+    steered_held_out: int = Field(
+        default=1, ge=1, description="Per held-out query; the reward model is tried on these."
+    )
     plain: int = Field(
         default=1, ge=1, description="Plain replies per query; they set the quality floor."
     )
@@ -63,10 +66,27 @@ def plan_replies(
         own = [query for query in asked if query.trait == trait.id]
         for sample in range(config.plain):
             chunks += _chunks(own, "plain", "", sample, (), model, config, seed)
-        for sample in range(config.steered):
+        for sample in range(max(config.steered, config.steered_held_out)):
             turns = demonstrations(trait, "good", variant=sample + 1)
-            chunks += _chunks(own, "steered", trait.id, sample, turns, model, config, seed)
+            wanted = {"train": config.steered, "held_out": config.steered_held_out}
+            steered = [query for query in own if sample < wanted[query.split]]
+            chunks += _chunks(steered, "steered", trait.id, sample, turns, model, config, seed)
     return chunks
+
+
+def plan_own_replies(
+    queries: Sequence[Query], models: Sequence[str], config: RepliesConfig, seed: int
+) -> list[list[PlannedReply]]:
+    """One plain reply to every training query by each of these states of the trained policy.
+
+    A reply's sample number says which; each chunk is for one of them.
+    """
+    asked = [q for q in queries if q.kind == "on_trait" and q.split == "train"]
+    return [
+        chunk
+        for sample, model in enumerate(models)
+        for chunk in _chunks(asked, "own", "", sample, (), model, config, seed)
+    ]
 
 
 def write_replies(

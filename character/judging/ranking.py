@@ -2,7 +2,7 @@
 
 Helpfulness comes before character: a reply that does not answer, is empty, loops or changes
 language is below the floor, and no character score buys it back. Above the floor, traits are
-combined by authority and weight.
+combined by authority and weight; relevance adds to that, and a change of length takes away.
 """
 
 from __future__ import annotations
@@ -57,7 +57,12 @@ def rank_replies(
 ) -> list[Ranking]:
     """One ranking a query that has replies; what could not be ranked is named, not dropped."""
     floor = quality_floor(replies, judgements, config.floor)
-    values = _values(constitution, judgements, config)
+    help = _help(constitution, replies, judgements, config)
+    values = {
+        reply_id: value + help[reply_id]
+        for reply_id, value in _values(constitution, judgements, config).items()
+        if reply_id in help
+    }
     relevant = {j.reply_id: floor.answers(j.relevance) for j in judgements}
     by_query: dict[str, list[Reply]] = defaultdict(list)
     for reply in replies:
@@ -95,6 +100,30 @@ def _values(
             totals[reply_id] += weights[trait] * value / sum(weights.values())
             seen[reply_id] += 1
     return {reply_id: total for reply_id, total in totals.items() if seen[reply_id] == len(weights)}
+
+
+def _help(
+    constitution: Constitution,
+    replies: Sequence[Reply],
+    judgements: Sequence[Judgement],
+    config: RankingConfig,
+) -> dict[str, float]:
+    """What a reply is worth beside its character, in spreads, where its relevance is known.
+
+    k relevance / spread - l |log(words / words of a plain reply)|
+    """
+    relevant = {j.reply_id: j.relevance for j in judgements if j.relevance is not None}
+    spread = (pstdev(relevant.values()) if relevant else 0.0) or 1.0
+    words = {reply.id: max(1, len(reply.shown.split())) for reply in replies}
+    plain = [words[reply.id] for reply in replies if reply.style == "plain"]
+    free = any(trait.controls.length == "free" for trait in constitution.traits)
+    price = 0.0 if free or not plain else config.length
+    usual = fmean(plain) if plain else 1.0
+    return {
+        reply_id: config.relevance * found / spread - price * abs(math.log(words[reply_id] / usual))
+        for reply_id, found in relevant.items()
+        if reply_id in words
+    }
 
 
 def _ranking(

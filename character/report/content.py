@@ -9,6 +9,7 @@ from typing import Any
 from character.diffing.outcome import Outcome
 from character.rows import Step
 from character.spec.constitution import Constitution
+from character.training.dose import Doses
 from character.training.reward_card import RewardCard
 
 
@@ -54,6 +55,7 @@ class Report:
     funnel: Sequence[FunnelStep]
     comparisons: Sequence[Comparison]  # in random order
     reward_card: RewardCard | None
+    doses: Doses | None
     steps: Sequence[Step]
     costs: Sequence[StageCost]
     versions: Mapping[str, str]

@@ -49,24 +49,39 @@ class DistillConfig(BatchConfig):
 
     replies_per_query: int = Field(default=2, ge=1)
     guidance: float = Field(
-        default=0.5,
+        default=0.25,
         ge=0,
         description="How far past the good-example teacher, away from the bad-example one.",
     )
     epochs: int = Field(default=2, ge=0)
     learning_rate: float = Field(default=5e-4, gt=0)
     batch: int = Field(default=16, ge=1)
-    micro_batch: int = Field(default=8, ge=1)
+    micro_batch: int = Field(default=16, ge=1)
+
+
+class DoseConfig(Part):
+    """How much of the distillation the policy starts from when it learns from its own replies."""
+
+    tried: tuple[float, ...] = Field(
+        default=(0.5, 0.75, 1.0),
+        description="Each training query is answered once at each; none: no own replies, dose 1.",
+    )
+    answers: float = Field(
+        default=0.9, ge=0, le=1, description="Of the plain replies' share that answers, at least."
+    )
+    repetition: float = Field(
+        default=0.03, ge=0, le=1, description="Repeated 4-grams beyond the plain replies', at most."
+    )
 
 
 class DpoConfig(BatchConfig):
-    """Direct preference optimisation on the ranked pairs, starting from the distilled policy."""
+    """Direct preference optimisation on pairs of the policy's own replies."""
 
-    pairs: int = Field(default=64, ge=1, description="The widest pairs are used, at most so many.")
+    pairs: int = Field(default=110, ge=1, description="The widest pairs are used, at most so many.")
     epochs: int = Field(default=1, ge=0)
     beta: float = Field(default=0.1, gt=0)
-    nll: float = Field(default=0.1, ge=0, description="Weight of the loss on the chosen reply.")
-    learning_rate: float = Field(default=5e-5, gt=0)
+    nll: float = Field(default=1.0, ge=0, description="Weight of the loss on the chosen reply.")
+    learning_rate: float = Field(default=1.5e-4, gt=0)
     batch: int = Field(default=8, ge=1)
     micro_batch: int = Field(default=4, ge=1)
     anchors: float = Field(default=1.0, ge=0, description="Weight of the KL on anchor queries.")
@@ -75,6 +90,7 @@ class DpoConfig(BatchConfig):
 class RewardConfig(BatchConfig):
     """Bradley-Terry reward model on the ranked pairs."""
 
+    pairs: int = Field(default=128, ge=1, description="Drawn from all pairs, at most so many.")
     epochs: int = Field(default=1, ge=0)
     learning_rate: float = Field(default=3e-4, gt=0)
     batch: int = Field(default=8, ge=1)
@@ -86,5 +102,6 @@ class TrainingConfig(Part):
     lora: LoraConfig = LoraConfig()
     anchors: AnchorsConfig = AnchorsConfig()
     distill: DistillConfig = DistillConfig()
+    dose: DoseConfig = DoseConfig()
     dpo: DpoConfig = DpoConfig()
     reward: RewardConfig = RewardConfig()

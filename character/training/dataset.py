@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from datasets import Dataset, DatasetDict
 
 from character.rows import Pair, Query, Reply
-from character.text import whole_sentences
 
 
 def trl_rows(
@@ -15,15 +14,13 @@ def trl_rows(
 ) -> Dataset:
     """query -> prompt, chosen and rejected reply -> chosen and rejected, as messages.
 
-    A reply that was cut off is shown up to its last whole sentence: TRL ends every reply with the
-    end token, and a policy must not learn to stop in the middle. Columns beside TRL's own keep
-    the lineage.
+    Columns beside TRL's own keep the lineage.
     """
     rows = [
         {
             "prompt": [{"role": "user", "content": queries[pair.query_id].text}],
-            "chosen": [{"role": "assistant", "content": shown(replies[pair.chosen_id])}],
-            "rejected": [{"role": "assistant", "content": shown(replies[pair.rejected_id])}],
+            "chosen": [{"role": "assistant", "content": replies[pair.chosen_id].shown}],
+            "rejected": [{"role": "assistant", "content": replies[pair.rejected_id].shown}],
             "pair_id": pair.id,
             "trait": queries[pair.query_id].trait,
             "clause": queries[pair.query_id].clause,
@@ -49,7 +46,3 @@ def dataset_of(
     return DatasetDict(
         {name: trl_rows(own, queries, replies) for name, own in found.items() if own}
     )
-
-
-def shown(reply: Reply) -> str:
-    return reply.text if reply.ended else whole_sentences(reply.text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 from peft import PeftModel
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from transformers import PreTrainedTokenizerBase
 
 from character.models.local import LocalModel
@@ -60,6 +62,7 @@ def distilled_adapter(
 def preferred_adapter(
     folder: Path,
     distilled: Path,
+    dose: float,
     pairs: Dataset,
     anchors: Anchors,
     config: TrainingConfig,
@@ -68,9 +71,8 @@ def preferred_adapter(
     target: Path,
     on_step: OnStep,
 ) -> list[Step]:
-    """Continue the distilled adapter with DPO; save it to `target`, and merged beside it."""
-    model, tokenizer = open_checkpoint(folder)
-    policy = PeftModel.from_pretrained(for_training(model), distilled, is_trainable=True)
+    """Continue the distilled adapter at this dose with DPO; save it, and merged beside it."""
+    policy, tokenizer = at_dose(folder, distilled, dose)
     steps: list[Step] = []
     if config.dpo.epochs:
         # among themselves; how much they count beside the pairs is config.dpo.anchors
@@ -80,6 +82,23 @@ def preferred_adapter(
         steps = train_dpo(policy, tokenizer, widest, held, config.dpo, seed, checkpoints, on_step)
     save_policy(policy, tokenizer, target)
     return steps
+
+
+def at_dose(base: Path, adapter: Path, dose: float) -> tuple[PeftModel, PreTrainedTokenizerBase]:
+    """The adapter on its base model, its effect times `dose`, ready to be trained further."""
+    model, tokenizer = open_checkpoint(base)
+    policy = PeftModel.from_pretrained(for_training(model), adapter, is_trainable=True)
+    with torch.no_grad():
+        for name, weight in policy.named_parameters():
+            if "lora_B" in name:
+                weight.mul_(dose)
+    return policy, tokenizer
+
+
+def adapter_name(adapter: Path) -> str:
+    """Names an adapter by its weights; its other files list layers in no fixed order."""
+    weights = (adapter / SAFETENSORS_WEIGHTS_NAME).read_bytes()
+    return f"{adapter.name}@{hashlib.sha256(weights).hexdigest()[:12]}"
 
 
 def save_policy(policy: PeftModel, tokenizer: PreTrainedTokenizerBase, target: Path) -> None:

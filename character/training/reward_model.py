@@ -40,6 +40,7 @@ def train_reward_model(
         base, num_labels=1, dtype=hardware()[1], use_safetensors=True
     )
     loads_with = model.config._attn_implementation
+    drawn = pairs.shuffle(seed=seed).select(range(min(len(pairs), config.pairs)))
     model.config.pad_token_id = tokenizer.pad_token_id
     trainer = RewardTrainer(
         model=add_adapter(model, lora, "SEQ_CLS"),
@@ -47,7 +48,7 @@ def train_reward_model(
             **arguments(config, folder, seed),
             center_rewards_coefficient=config.centre or None,
         ),
-        train_dataset=pairs,
+        train_dataset=drawn,
         processing_class=tokenizer,
         callbacks=[Recorder(STAGE, on_step)],
     )

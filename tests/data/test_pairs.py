@@ -13,19 +13,30 @@ from character.rows import Pair, Ranking, Reply, Split
 FREE = PairsConfig(per_query=2, balance=0)
 
 
+def text_of(words: int) -> str:
+    return " ".join(["word"] * words)
+
+
 def pairs_of(
     *rankings: Ranking,
-    tokens: dict[str, int] | None = None,
+    words: dict[str, int] | None = None,
     config: PairsConfig = FREE,
     held_out: str = "",
+    own: str = "",
 ) -> list[Pair]:
-    """Pairs of these rankings; replies are 10 tokens long unless `tokens` says otherwise."""
+    """Pairs of these rankings.
+
+    Replies are 10 words long unless `words` says otherwise; `own` names the policy's own.
+    """
     queries = [
         a_query(r.query_id, split="held_out" if r.query_id in held_out else "train")
         for r in rankings
     ]
-    ids = {reply_id for r in rankings for tier in r.tiers for reply_id in tier}
-    replies = [a_reply(reply_id, tokens=(tokens or {}).get(reply_id, 10)) for reply_id in ids]
+    ids = {i for r in rankings for i in (*sum(r.tiers, ()), *r.below_floor)}
+    replies = [
+        a_reply(i, text=text_of((words or {}).get(i, 10)), style="own" if i in own else "steered")
+        for i in ids
+    ]
     return pairs_from(rankings, queries, replies, config)
 
 
@@ -49,11 +60,34 @@ def test_a_pair_names_where_it_comes_from_and_how_sure_it_is() -> None:
     assert pair.probability == pytest.approx(0.75)  # 1 / (1 + 1/3)
 
 
-def test_tied_and_unranked_replies_yield_nothing() -> None:
-    assert pairs_of(a_ranking("q", (2.0, ("a", "b", "c")), below="d e", missing="f")) == []
+def test_tied_and_missing_replies_yield_nothing() -> None:
+    assert pairs_of(a_ranking("q", (2.0, ("a", "b", "c")), missing="f")) == []
     assert pairs_of(a_ranking("q", below="a b", missing="c")) == []
-    ranking = a_ranking("q", (2.0, ("a", "b")), (0.0, ("c",)), below="d", missing="e")
+    ranking = a_ranking("q", (2.0, ("a", "b")), (0.0, ("c",)), missing="e")
     assert set(ends(pairs_of(ranking))) < {"ac", "bc"}
+
+
+def test_any_ranked_reply_beats_one_below_the_floor() -> None:
+    ranking = a_ranking("q", (1.0, ("a",)), (0.0, ("b",)), below="c")
+    config = PairsConfig(per_query=2, balance=0, floor=1.5)
+    # ac and bc by 1.5, ab by 1
+    assert [(p.chosen_id, p.rejected_id, p.margin) for p in pairs_of(ranking, config=config)] == [
+        ("a", "c", 1.5)
+    ]
+    wide = pairs_of(ranking, config=config.model_copy(update={"floor": 0.9}))
+    assert [(p.chosen_id, p.rejected_id, p.margin) for p in wide] == [
+        ("a", "b", 1),
+        ("b", "c", 0.9),
+    ]
+    assert pairs_of(ranking, words={"c": 0}, config=config)[0].rejected_id == "b"  # not silence
+
+
+def test_the_base_models_replies_and_the_policys_own_are_paired_apart() -> None:
+    ranking = a_ranking("q", (3.0, ("a",)), (2.0, ("x",)), (1.0, ("b",)), (0.0, ("y",)), below="z")
+    one = PairsConfig(per_query=1, balance=0)
+    assert ends(pairs_of(ranking, config=one, own="xyz")) == ["ab", "xy"]
+    assert ends(pairs_of(ranking, config=one, own="xyz", words={"a": 90})) == ["ab", "xy"]
+    assert ends(pairs_of(ranking, config=one)) == ["ay"]
 
 
 def test_a_gap_below_the_margin_yields_nothing() -> None:
@@ -65,49 +99,44 @@ def test_a_gap_below_the_margin_yields_nothing() -> None:
 def test_lengths_are_balanced_by_hand() -> None:
     """Pair 1 can only choose a reply twice as long, so pair 2 prefers the short winner.
 
-    Of x (20 tokens, gap 2.0) and y (5 tokens, gap 1.9) against z (10), with balance 1:
+    Of x (20 words, gap 2.0) and y (5 words, gap 1.9) against z (10), with balance 1:
     x: 2.0 - |log 2 + log 2| = 0.61;  y: 1.9 - |log 2 - log 2| = 1.9
     """
     first = a_ranking("p", (2.0, ("a",)), (0.0, ("b",)))
     second = a_ranking("q", (2.0, ("x",)), (1.9, ("y",)), (0.0, ("z",)))
-    tokens = {"a": 20, "b": 10, "x": 20, "y": 5, "z": 10}
+    words = {"a": 20, "b": 10, "x": 20, "y": 5, "z": 10}
     one = PairsConfig(per_query=1, balance=1)
-    assert ends(pairs_of(first, second, tokens=tokens, config=one)) == ["ab", "yz"]
+    assert ends(pairs_of(first, second, words=words, config=one)) == ["ab", "yz"]
     # alone, x costs log 2 and y too, so the wider gap wins; without balance it always does
-    assert ends(pairs_of(second, tokens=tokens, config=one)) == ["xz"]
+    assert ends(pairs_of(second, words=words, config=one)) == ["xz"]
     free = PairsConfig(per_query=1, balance=0)
-    assert ends(pairs_of(first, second, tokens=tokens, config=free)) == ["ab", "xz"]
+    assert ends(pairs_of(first, second, words=words, config=free)) == ["ab", "xz"]
 
 
 @pytest.mark.parametrize("held_out", ["p", "q"])
 def test_each_split_is_balanced_on_its_own(held_out: str) -> None:
     first = a_ranking("p", (2.0, ("a",)), (0.0, ("b",)))
     second = a_ranking("q", (2.0, ("x",)), (1.9, ("y",)), (0.0, ("z",)))
-    tokens = {"a": 20, "b": 10, "x": 20, "y": 5, "z": 10}
+    words = {"a": 20, "b": 10, "x": 20, "y": 5, "z": 10}
     found = pairs_of(
-        first, second, tokens=tokens, config=PairsConfig(per_query=1, balance=1), held_out=held_out
+        first, second, words=words, config=PairsConfig(per_query=1, balance=1), held_out=held_out
     )
     assert ends(found) == ["ab", "xz"]
     assert [pair.query_id for pair in found if pair.split == "held_out"] == [held_out]
 
 
-def test_a_reply_without_tokens_has_a_length_all_the_same() -> None:
-    ranking = a_ranking("q", (2.0, ("a",)), (0.0, ("b",)))
-    assert ends(pairs_of(ranking, tokens={"a": 0, "b": 0}, config=PairsConfig())) == ["ab"]
-
-
 def test_balance_brings_lengths_together() -> None:
     """Winners are three times as long as losers, and a little less good ones are short."""
-    rankings, tokens = [], {}
+    rankings, words = [], {}
     for n in range(40):
         long, short, loser = f"l{n}", f"s{n}", f"x{n}"
         rankings.append(a_ranking(f"q{n}", (2.0, (long,)), (1.5, (short,)), (0.0, (loser,))))
-        tokens |= {long: 30, short: 5, loser: 10}
+        words |= {long: 30, short: 5, loser: 10}
 
     def imbalance(balance: float) -> float:
-        pairs = pairs_of(*rankings, tokens=tokens, config=PairsConfig(per_query=1, balance=balance))
+        pairs = pairs_of(*rankings, words=words, config=PairsConfig(per_query=1, balance=balance))
         assert len(pairs) == 40
-        return sum(math.log(tokens[p.chosen_id] / tokens[p.rejected_id]) for p in pairs) / 40
+        return sum(math.log(words[p.chosen_id] / words[p.rejected_id]) for p in pairs) / 40
 
     assert imbalance(0) == pytest.approx(math.log(3))
     assert abs(imbalance(2)) < 0.1
@@ -143,7 +172,7 @@ def rankings(draw: st.DrawFn) -> tuple[list[Ranking], list[Reply]]:
                 f"q{n}", *zip(values, tiers, strict=True), below=outside[0], missing=outside[1]
             )
         )
-        replies += [a_reply(i, f"q{n}", tokens=draw(st.integers(0, 90))) for i in ids]
+        replies += [a_reply(i, f"q{n}", text=text_of(draw(st.integers(1, 90)))) for i in ids]
     return found, replies
 
 
@@ -155,6 +184,7 @@ def rankings(draw: st.DrawFn) -> tuple[list[Ranking], list[Reply]]:
         per_query=st.integers(1, 4),
         margin=st.floats(0.01, 2),
         balance=st.floats(0, 5),
+        floor=st.floats(0.5, 3),
     ),
     splits=st.lists(st.sampled_from(["train", "held_out", "none"]), min_size=5, max_size=5),
 )
@@ -172,10 +202,18 @@ def test_what_holds_of_all_pairs(
         assert len({pair.chosen_id for pair in own}) == len(own)
         assert len({pair.rejected_id for pair in own}) == len(own)
         for pair in own:
-            better, worse = tier[pair.chosen_id], tier[pair.rejected_id]  # ranked, both
-            assert better < worse
-            assert pair.margin == ranking.values[better] - ranking.values[worse] >= config.margin
+            better = tier[pair.chosen_id]
+            if pair.rejected_id in ranking.below_floor:
+                assert pair.margin == config.floor
+            else:
+                worse = tier[pair.rejected_id]
+                assert better < worse
+                assert pair.margin == ranking.values[better] - ranking.values[worse]
+            assert pair.margin >= config.margin
             assert 0.5 < pair.probability < 1
             assert (pair.ranking_id, pair.split) == (ranking.id, query.split)
-        wide = ranking.values and ranking.values[0] - ranking.values[-1] >= config.margin
+        wide = ranking.values and (
+            ranking.values[0] - ranking.values[-1] >= config.margin
+            or (ranking.below_floor and config.floor >= config.margin)
+        )
         assert bool(own) == bool(wide)  # where there is a pair, one is found

@@ -12,6 +12,7 @@ from character.data.replies import (
     PlannedReply,
     RepliesConfig,
     language_of,
+    plan_own_replies,
     plan_replies,
     write_replies,
 )
@@ -51,9 +52,26 @@ def test_every_query_in_use_is_asked_for_every_sample() -> None:
     ]
     found = planned(queries)
     assert Counter((reply.query.id, reply.style) for reply in found) == {
-        ("a", "steered"): 3, ("a", "plain"): 2, ("b", "steered"): 3, ("b", "plain"): 2,
+        ("a", "steered"): 3, ("a", "plain"): 2, ("b", "steered"): 1, ("b", "plain"): 2,
     }  # fmt: skip
-    assert len({reply.id for reply in found}) == len({reply.seed for reply in found}) == 10
+    assert len({reply.id for reply in found}) == len({reply.seed for reply in found}) == 8
+
+
+def test_every_state_of_the_policy_answers_every_training_query_unprompted() -> None:
+    queries = [
+        a_query("a"),
+        a_query("b", split="held_out"),
+        a_query("c"),
+        a_query("d", kind="unless"),
+    ]
+    chunks = plan_own_replies(queries, ["half", "whole"], CONFIG, seed=0)
+    found = [(r.query.id, r.style, r.trait, r.sample) for chunk in chunks for r in chunk]
+    assert found == [(name, "own", "", sample) for sample in (0, 1) for name in ("a", "c")]
+    assert [{r.sample for r in chunk} for chunk in chunks] == [{0}, {1}]  # one model a chunk
+    assert all(len(r.request.conversation) == 1 for chunk in chunks for r in chunk)
+    again = plan_own_replies(queries, ["half", "other"], CONFIG, seed=0)
+    assert [r.id for r in again[0]] == [r.id for r in chunks[0]]
+    assert not {r.id for r in again[1]} & {r.id for r in chunks[1]}
 
 
 def test_plain_replies_see_only_the_query_and_steered_ones_the_good_examples() -> None:

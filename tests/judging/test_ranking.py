@@ -14,7 +14,7 @@ from character.judging.ranking import Floor, quality_floor, rank_replies
 from character.rows import Judgement, Ranking, Reply
 from character.spec.constitution import Constitution, Member
 
-CONFIG = RankingConfig(floor=0, tie=0.1, checks=1)
+CONFIG = RankingConfig(floor=0, tie=0.1, checks=1, relevance=0, length=0)
 
 
 def rank(
@@ -137,6 +137,28 @@ def test_values_are_contrasts_in_spreads_plus_checks() -> None:
     ranking = rank(judgements, checks=0)
     assert ranking.tiers == (("a",), ("b",), ("c",), ("d",))
     assert ranking.values == pytest.approx((3 / spread, 1 / spread, -1 / spread, -3 / spread))
+
+
+def test_relevance_counts_in_its_own_spreads() -> None:
+    # contrasts 1, -1 and relevances 0, 4 have the spreads 1 and 2
+    judgements = [a_judgement("a", 1.0, relevance=0.0), a_judgement("b", -1.0, relevance=4.0)]
+    assert rank(judgements, relevance=0.5).values == (1.0, 0.0)  # 1 + 0, -1 + .5 x 4 / 2
+    assert rank(judgements, relevance=2).values == (3.0, 1.0)
+    assert rank(judgements, relevance=2).tiers == (("b",), ("a",))
+
+
+def test_a_change_of_length_costs_in_either_direction_unless_a_trait_frees_it() -> None:
+    replies = [
+        a_reply("p", style="plain", text="1 2"), a_reply("q", style="plain", text="1 2 3 4 5 6"),
+        a_reply("a", text="w " * 16), a_reply("b", text="One. Two", ended=False),
+    ]  # fmt: skip
+    judgements = [a_judgement(name, 0.0) for name in "pqab"]
+    ranking = rank(judgements, replies, length=1)  # a plain reply has four words on average
+    # log 6/4, log 4/2, log 16/4 and log 4/1: a cut reply is as long as what training sees of it
+    assert ranking.tiers == (("q",), ("p",), ("a", "b"))
+    assert ranking.values == pytest.approx([-math.log(1.5), -math.log(2), -math.log(4)])
+    free = a_constitution(a_trait(controls={"length": "free"}))
+    assert rank(judgements, replies, free, length=1).tiers == (("a", "b", "p", "q"),)
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from character.report.content import Comparison, FunnelStep, Report, StageCost
 from character.rows import Step
 from character.spec.constitution import Constitution, Member
 from character.spec.schema import Trait
+from character.training.dose import Doses, DoseTrial
 
 SCRIPT = '<script>alert("owned")</script>'
 HOSTILE = f'{SCRIPT} [bold]$x_1$ "quoted" & | `ticks` \x1b[31m'
@@ -133,6 +134,14 @@ def report() -> Report:
             ),
         ),
         reward_card=None,
+        doses=Doses(
+            DoseTrial(0.0, 110, -0.1, 0.9, 0.002, 60.0),
+            (
+                DoseTrial(0.5, 110, 0.0, 0.88, 0.01, 55.0),
+                DoseTrial(1.0, 110, None, 0.47, 0.168, 51.4),
+            ),
+            chosen=0.5,
+        ),
         steps=[
             *(Step(f"a{i}", "distill", i, "loss", 1 / i) for i in range(1, 6)),
             *(Step(f"b{i}", "distill", i, "grad_norm", 1.0) for i in range(1, 6)),

@@ -214,6 +214,13 @@ def test_the_reward_model_s_card(report: Report, page: Page) -> None:
     assert "not shown to beat it" in text
 
 
+def test_the_doses_stand_beside_the_base_model(page: Page) -> None:
+    text = page.text("training")
+    assert "base \u22120.100 90 % 0 % 60 110" in text
+    assert "50 % (kept) +0.000 88 % 1 % 55 110" in text
+    assert "100 % missing 47 % 17 % 51 110" in text
+
+
 def test_the_funnel_names_reasons(page: Page) -> None:
     assert "Queries 200 near-duplicate of an example: 12" in page.text("data")
     assert "too short" not in page.text("data")

@@ -9,7 +9,7 @@ import pytest
 from datasets import load_from_disk
 
 from character.rows import Pair, Query, Reply
-from character.training.dataset import dataset_of, shown, trl_rows
+from character.training.dataset import dataset_of, trl_rows
 
 QUERIES = {
     name: Query(name, text, "on_trait", trait, clause, "", "", "seed", 0, split, "")  # type: ignore[arg-type]
@@ -93,8 +93,8 @@ def test_a_reply_that_was_cut_off_is_shown_to_its_last_whole_sentence() -> None:
 )
 def test_where_a_cut_reply_ends(text: str, whole: str) -> None:
     cut = replace(REPLIES["cut"], text=text)
-    assert shown(cut) == whole
-    assert shown(replace(cut, ended=True)) == text
+    assert cut.shown == whole
+    assert replace(cut, ended=True).shown == text
 
 
 def test_splits_are_those_of_the_pairs() -> None:
