@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from itertools import combinations, product
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,7 +22,9 @@ class PairsConfig(BaseModel):
     )
     margin: float = Field(default=0.5, gt=0, description="Smallest gap of a pair, in spreads.")
     floor: float = Field(
-        default=2.0, gt=0, description="Gap between any ranked reply and one below the floor."
+        default=1.0,
+        gt=0,
+        description="Gap between the worst ranked reply and any below the quality floor.",
     )
     balance: float = Field(
         default=2.0, ge=0, description="What a log-ratio of lengths costs, in spreads of margin."
@@ -42,20 +44,16 @@ def pairs_from(
     Picking is greedy: a pair's margin counts less the further from zero it would leave the running
     sum of log(chosen length / rejected length) of its split and its author.
     """
-    by_id = {reply.id: reply for reply in replies}
     words = {reply.id: max(1, len(reply.shown.split())) for reply in replies}
     split = {query.id: query.split for query in queries}
+    silent = {reply.id for reply in replies if not reply.text}  # teaches nothing
+    own = {reply.id for reply in replies if reply.style == "own"} - silent
+    base = words.keys() - own - silent
     pairs: list[Pair] = []
-    imbalance: dict[tuple[bool, str], float] = defaultdict(float)
-    for ranking, own in product(rankings, (False, True)):
-        place = (own, split[ranking.query_id])
-        open_pairs = [
-            (chosen, rejected, margin)
-            for chosen, rejected, margin in _implied(ranking, config.floor)
-            if margin >= config.margin
-            and (by_id[chosen].style == "own") == (by_id[rejected].style == "own") == own
-            and by_id[rejected].text  # silence teaches nothing
-        ]
+    imbalance: dict[tuple[str, bool], float] = defaultdict(float)
+    for ranking, authors in product(rankings, (base, own)):
+        place = (split[ranking.query_id], authors is own)
+        open_pairs = [p for p in _implied(ranking, authors, config.floor) if p[2] >= config.margin]
         for _ in range(config.per_query):
             if not open_pairs:
                 break
@@ -94,12 +92,22 @@ def best_replies(
     return best
 
 
-def _implied(ranking: Ranking, floor: float) -> Iterator[tuple[str, str, float]]:
-    """(chosen, rejected, margin) of all that the ranking says."""
-    tiers = zip(ranking.tiers, ranking.values, strict=True)
-    for (better, high), (worse, low) in combinations(tiers, 2):
-        for chosen, rejected in product(better, worse):
+def _implied(
+    ranking: Ranking, among: Container[str], floor: float
+) -> Iterator[tuple[str, str, float]]:
+    """(chosen, rejected, margin) of all that the ranking says of these replies.
+
+    A reply below the floor counts as `floor` worse than the worst ranked one.
+    """
+    ranked = [
+        (reply_id, value)
+        for tier, value in zip(ranking.tiers, ranking.values, strict=True)
+        for reply_id in tier
+        if reply_id in among
+    ]
+    for (chosen, high), (rejected, low) in combinations(ranked, 2):
+        if high > low:  # tied replies share their tier's value
             yield chosen, rejected, high - low
-    ranked = (reply_id for tier in ranking.tiers for reply_id in tier)
-    for chosen, rejected in product(ranked, ranking.below_floor):
-        yield chosen, rejected, floor
+    below = [reply_id for reply_id in ranking.below_floor if reply_id in among]
+    for (chosen, high), rejected in product(ranked, below):
+        yield chosen, rejected, high - ranked[-1][1] + floor

@@ -36,6 +36,11 @@ class QueriesConfig(BaseModel):
 
     train: int = Field(default=110, ge=4, description="On-trait queries to train on, per trait.")
     held_out: int = Field(default=48, ge=4, description="On-trait queries kept for measuring.")
+    unless: int = Field(
+        default=20,
+        ge=0,
+        description="Queries where the trait must not show, per trait; half are held out.",
+    )
     spare: float = Field(default=1.5, ge=1, description="Drafts written per query wanted.")
     shown: int = Field(default=6, ge=2, description="Messages in the list that is continued.")
     near_duplicate: float = Field(
@@ -50,7 +55,7 @@ def write_queries(
     """Every query there is, dropped ones included with the reason, split by cluster.
 
     Each trait contributes its seed messages, its `unless` messages and what the writer makes of
-    its seeds. Clusters of near-duplicates never straddle the split, and a cluster that holds an
+    either. Clusters of near-duplicates never straddle the split, and a cluster that holds an
     example's message is dropped: examples steer, so they must not also measure.
     """
     queries: list[Query] = []
@@ -58,6 +63,7 @@ def write_queries(
         trait = member.trait
         queries += _given(trait)
         queries += _written(trait, writer, config, seed)
+        queries += _written_unless(trait, writer, config, seed)
     queries = _clustered(queries, constitution, config.near_duplicate)
     return _split(queries, constitution, config, seed)
 
@@ -68,9 +74,15 @@ def yield_of(queries: Iterable[Query]) -> Counter[str]:
 
 
 def drafts_wanted(trait: Trait, config: QueriesConfig) -> int:
-    """How many drafts the writer is asked for, beside the trait's own seed messages."""
+    """How many drafts the writer is asked for, beside the trait's own messages."""
     wanted = config.train + config.held_out - len(trait.queries.seeds)
-    return max(0, round(wanted * config.spare))
+    return max(0, round(wanted * config.spare)) + _unless_wanted(trait, config)
+
+
+def _unless_wanted(trait: Trait, config: QueriesConfig) -> int:
+    """A list of two or more can be continued; commands are more alike than chat, so more drafts."""
+    given = len(trait.queries.unless)
+    return max(0, round((config.unless - given) * 2 * config.spare)) if given > 1 else 0
 
 
 def _given(trait: Trait) -> list[Query]:
@@ -80,7 +92,7 @@ def _given(trait: Trait) -> list[Query]:
 
 
 def _written(trait: Trait, writer: ChatModel, config: QueriesConfig, seed: int) -> list[Query]:
-    count = drafts_wanted(trait, config)
+    count = drafts_wanted(trait, config) - _unless_wanted(trait, config)
     clauses = [clause.id for clause in trait.clauses]
     rooms = list(product(trait.queries.registers or [""], trait.queries.topics or [""], clauses))
     random.Random(f"{seed}/{trait.id}/rooms").shuffle(rooms)
@@ -100,6 +112,21 @@ def _written(trait: Trait, writer: ChatModel, config: QueriesConfig, seed: int) 
         for (register, topic, clause), generation in zip(
             drafts, writer.generate(requests, config.sampling), strict=True
         )
+    ]
+
+
+def _written_unless(
+    trait: Trait, writer: ChatModel, config: QueriesConfig, seed: int
+) -> list[Query]:
+    requests = []
+    for i in range(_unless_wanted(trait, config)):
+        draw = random.Random(f"{seed}/{trait.id}/unless/{i}")
+        messages = draw.sample(trait.queries.unless, min(config.shown, len(trait.queries.unless)))
+        text = prompts.render(TEMPLATE, topic="", register="", messages=messages)
+        requests.append(Request(text=text, seed=draw.getrandbits(31)))
+    return [
+        _query(_first_line(generation.text), "unless", trait, "", source="writer")
+        for generation in writer.generate(requests, config.sampling)
     ]
 
 
@@ -180,7 +207,7 @@ def _split(
         usable = [q for q in queries if q.trait == trait.id and not q.dropped]
         for kind, held, train in (
             ("on_trait", config.held_out, config.train),
-            ("unless", len(trait.queries.unless) // 2, len(trait.queries.unless)),
+            ("unless", config.unless // 2, config.unless - config.unless // 2),
         ):
             ids = [query.id for query in usable if query.kind == kind]
             random.Random(f"{seed}/split/{trait.id}/{kind}").shuffle(ids)

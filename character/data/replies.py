@@ -32,7 +32,7 @@ class RepliesConfig(BaseModel):
     )
     sampling: Sampling = Sampling()
     looping: float = Field(
-        default=0.3, gt=0, le=1, description="Repeated 4-grams that mark a loop."
+        default=0.1, gt=0, le=1, description="Repeated 4-grams that mark a loop."
     )
 
 

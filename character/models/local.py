@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -17,7 +18,20 @@ from character.models.shared_prefix import RowCache
 
 ROWS = 64  # replies written side by side; more rows, fewer reads of the weights
 TOKENS = 4096  # tokens in one scoring pass
+PACK = 8  # replies to one prompt scored in one row; attention in a row grows with its square
 HEAD_TOKENS = 192  # tokens whose logits (49k each) exist at once; fits a heap block and a cache
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """Replies to one prompt, scored in one row, so that the prompt is computed once."""
+
+    prompt: list[int]
+    replies: dict[int, list[int]]  # by the number of the item
+
+    def __len__(self) -> int:
+        # a reply's last token predicts nothing that is wanted
+        return len(self.prompt) + sum(len(ids[:-1]) for ids in self.replies.values())
 
 
 class LocalModel:
@@ -140,15 +154,25 @@ class LocalModel:
         keys = [item.conversation[:-1] for item in items]
         for prefix, members in _groups(prompts, keys):
             kept = shared_prefix.compute_prefix(self.model, prefix)
-            own = {i: prompts[i][len(prefix) :] for i in members}
-            members.sort(key=lambda i: len(own[i]) + len(replies[i]))
-            for rows in _by_tokens(members, [len(own[i]) + len(replies[i]) for i in members]):
-                tokens, positions = _padded([own[i] + replies[i] for i in rows], self.model.device)
-                cache = RowCache(len(rows), tokens.shape[1], kept)
-                states = shared_prefix.hidden_states(self.model, tokens, positions, cache)
-                for row, i in enumerate(rows):
-                    start = len(own[i]) - 1
-                    yield i, replies[i], states[row, start : start + len(replies[i])]
+            packs = [
+                Pack(prompts[pack[0]][len(prefix) :], {i: replies[i] for i in pack})
+                for pack in _same_prompt(members, prompts)
+            ]
+            packs.sort(key=len)
+            for rows in _by_tokens(packs):
+                layout = shared_prefix.lay_out(
+                    [(pack.prompt, [*pack.replies.values()]) for pack in rows], self.model.device
+                )
+                cache = RowCache(len(rows), layout.tokens.shape[1], kept)
+                states = shared_prefix.packed_states(self.model, layout, cache)
+                for row, pack in zip(states, rows, strict=True):
+                    last = row[len(pack.prompt) - 1 : len(pack.prompt)]
+                    start = len(pack.prompt)
+                    for i, ids in pack.replies.items():
+                        # the prompt's last state predicts every reply's first token
+                        end = start + len(ids[:-1])
+                        yield i, ids, torch.cat([last, row[start:end]])[: len(ids)]
+                        start = end
 
     def _logits(self, states: Tensor) -> Tensor:
         return self.model.get_output_embeddings()(states)
@@ -210,14 +234,24 @@ def _groups(
         yield shared[: min(len(shared), shortest - 1)], members
 
 
-def _by_tokens(members: list[int], lengths: list[int]) -> Iterator[list[int]]:
-    """Batches of sorted members whose padded size stays within TOKENS."""
-    rows: list[int] = []
-    for i, length in zip(members, lengths, strict=True):
-        if rows and (len(rows) + 1) * length > TOKENS:
+def _same_prompt(members: Sequence[int], prompts: Sequence[list[int]]) -> Iterator[list[int]]:
+    """Members with the very same prompt, at most PACK at a time."""
+    groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for i in members:
+        groups[tuple(prompts[i])].append(i)
+    for group in groups.values():
+        for start in range(0, len(group), PACK):
+            yield group[start : start + PACK]
+
+
+def _by_tokens(packs: Sequence[Pack]) -> Iterator[list[Pack]]:
+    """Batches of sorted packs whose padded size stays within TOKENS."""
+    rows: list[Pack] = []
+    for pack in packs:
+        if rows and (len(rows) + 1) * len(pack) > TOKENS:
             yield rows
             rows = []
-        rows.append(i)
+        rows.append(pack)
     if rows:
         yield rows
 

@@ -8,6 +8,8 @@ ordinary attention over the concatenation.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -33,6 +35,7 @@ class RowCache(Cache):
         self.values: list[Tensor] = []
         self.write_at = torch.empty(0, dtype=torch.long)  # (rows, new tokens)
         self.filled = 0  # slots in use by the longest row
+        self.mask: Tensor | None = None  # who sees whom in a packed row; else all that is before
 
     @property
     def prefix_length(self) -> int:
@@ -94,15 +97,15 @@ def attend(
     grouped = query.reshape(batch, kv_heads, -1, width)
     if new == 1:
         mixed, own_weight = _attention(grouped, key, value, attention_mask, scaling)
-    else:  # slots are written from the first on, so the mask is the causal one
+    else:  # slots are written from the first on, so without packing the mask is the causal one
         group = heads // kv_heads
         mixed, own_weight = _attention(
             query,
             key.repeat_interleave(group, dim=1),
             value.repeat_interleave(group, dim=1),
-            None,
+            rows.mask,
             scaling,
-            causal=True,
+            causal=rows.mask is None,
         )
         mixed = mixed.reshape(grouped.shape)
         own_weight = own_weight.reshape(grouped.shape[:-1])
@@ -181,12 +184,65 @@ def compute_prefix(model: PreTrainedModel, ids: list[int]) -> list[tuple[Tensor,
     return [(keys[0], values[0]) for keys, values in zip(cache.keys, cache.values, strict=True)]
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Packed rows, all (rows, longest): a prompt and behind it, side by side, several replies.
+
+    Every reply's positions go on from the prompt's, and `part` says which reply a token belongs to:
+    0 is the prompt, which all see; -1 is padding.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    part: Tensor
+
+
+def lay_out(rows: Sequence[tuple[list[int], list[list[int]]]], device: torch.device) -> Layout:
+    """Rows of (prompt, replies); a reply's last token predicts nothing wanted and is left out."""
+    longest = max(len(prompt) + sum(len(ids[:-1]) for ids in replies) for prompt, replies in rows)
+    tokens = torch.zeros(len(rows), longest, dtype=torch.long)
+    positions = torch.zeros_like(tokens)
+    part = torch.full_like(tokens, -1)
+    for row, (prompt, replies) in enumerate(rows):
+        at = 0
+        for number, ids in enumerate([prompt, *(ids[:-1] for ids in replies)]):
+            here = slice(at, at + len(ids))
+            tokens[row, here] = torch.tensor(ids, dtype=torch.long)
+            begin = len(prompt) if number else 0
+            positions[row, here] = torch.arange(begin, begin + len(ids))
+            part[row, here] = number
+            at += len(ids)
+    return Layout(tokens.to(device), positions.to(device), part.to(device))
+
+
+def packed_states(model: PreTrainedModel, layout: Layout, cache: RowCache) -> Tensor:
+    """Last hidden states (rows, longest, width) of packed rows."""
+    slots = torch.arange(layout.tokens.shape[1], device=layout.tokens.device)
+    if int(layout.part.max()) > 1:
+        part = layout.part
+        own = (part.unsqueeze(1) == 0) | (part.unsqueeze(1) == part.unsqueeze(2))
+        seen = own & (slots <= slots.unsqueeze(-1))
+        mask = torch.zeros(seen.shape, dtype=model.dtype, device=slots.device)
+        cache.mask = mask.masked_fill_(~seen, torch.finfo(model.dtype).min).unsqueeze(1)
+    return hidden_states(
+        model, layout.tokens, slots.expand_as(layout.tokens), cache, layout.positions
+    )
+
+
 def hidden_states(
-    model: PreTrainedModel, input_ids: Tensor, positions: Tensor, cache: RowCache
+    model: PreTrainedModel,
+    input_ids: Tensor,
+    slots: Tensor,
+    cache: RowCache,
+    positions: Tensor | None = None,
 ) -> Tensor:
-    """Last hidden states (rows, new, width); positions count from the end of the prefix."""
-    cache.place(positions)
-    mask = own_mask(positions, cache.filled, model.dtype)
+    """Last hidden states (rows, new, width); positions count from the end of the prefix.
+
+    A token's position is its slot unless rows are packed.
+    """
+    cache.place(slots)
+    positions = slots if positions is None else positions
+    mask = own_mask(slots, cache.filled, model.dtype)
     decoder = model.get_decoder() if hasattr(model, "get_decoder") else model.base_model
     output = decoder(
         input_ids=input_ids,

@@ -21,7 +21,7 @@ from character.rows import Step
 from character.training.config import DistillConfig
 from character.training.distillation_loss import linear_kl
 from character.training.lessons import Lesson, LessonBatch, collate
-from character.training.runner import OnStep, Recorder, arguments, steps_of, train
+from character.training.runner import OnStep, Recorder, arguments, last_states, steps_of, train
 
 STAGE = "distill"
 
@@ -48,21 +48,8 @@ def distill(
 
 def lesson_loss(policy: PeftModel, batch: LessonBatch) -> torch.Tensor:
     """Weighted mean KL a token, in nats; 0 when no token has a weight."""
-    model = policy.get_base_model()
-    decoder = model.get_decoder()
-    embedding = model.get_output_embeddings().weight
-    # the adapter is float32; beside a bfloat16 base it is cast, as in the trainers' own forward
-    half = embedding.dtype == torch.bfloat16
-    with torch.autocast(embedding.device.type, torch.bfloat16, enabled=half):
-        states = decoder(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
-        ).last_hidden_state[batch.taught]
-    total = linear_kl(
-        states.to(embedding.dtype),
-        batch.teacher,
-        batch.weights,
-        embedding,
-    )
+    states, embedding = last_states(policy, batch.input_ids, batch.attention_mask)
+    total = linear_kl(states[batch.taught], batch.teacher, batch.weights, embedding)
     return total / batch.weights.sum().clamp_min(torch.finfo(torch.float32).tiny)
 
 

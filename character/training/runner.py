@@ -11,6 +11,7 @@ import torch
 from peft import LoraConfig as PeftLora
 from peft import PeftModel, get_peft_model
 from peft.helpers import disable_input_dtype_casting
+from torch import Tensor
 from transformers import (
     PreTrainedModel,
     PrinterCallback,
@@ -91,6 +92,21 @@ def arguments(batches: Batches, folder: Path, seed: int) -> dict[str, Any]:
         "disable_tqdm": True,
         "report_to": [],
     }
+
+
+def last_states(
+    policy: PeftModel, input_ids: Tensor, attention_mask: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The last hidden states, (rows, tokens, width), and the output embedding they are read by."""
+    model = policy.get_base_model()
+    embedding: Tensor = model.get_output_embeddings().weight
+    # the adapter is float32; beside a bfloat16 base it is cast, as in the trainers' own forward
+    half = embedding.dtype == torch.bfloat16
+    with torch.autocast(embedding.device.type, torch.bfloat16, enabled=half):
+        states = model.get_decoder()(
+            input_ids=input_ids, attention_mask=attention_mask, use_cache=False
+        ).last_hidden_state
+    return states.to(embedding.dtype), embedding
 
 
 class Recorder(TrainerCallback):

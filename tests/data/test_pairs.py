@@ -68,25 +68,24 @@ def test_tied_and_missing_replies_yield_nothing() -> None:
 
 
 def test_any_ranked_reply_beats_one_below_the_floor() -> None:
-    ranking = a_ranking("q", (1.0, ("a",)), (0.0, ("b",)), below="c")
-    config = PairsConfig(per_query=2, balance=0, floor=1.5)
-    # ac and bc by 1.5, ab by 1
-    assert [(p.chosen_id, p.rejected_id, p.margin) for p in pairs_of(ranking, config=config)] == [
-        ("a", "c", 1.5)
-    ]
-    wide = pairs_of(ranking, config=config.model_copy(update={"floor": 0.9}))
-    assert [(p.chosen_id, p.rejected_id, p.margin) for p in wide] == [
-        ("a", "b", 1),
-        ("b", "c", 0.9),
-    ]
-    assert pairs_of(ranking, words={"c": 0}, config=config)[0].rejected_id == "b"  # not silence
+    ranking = a_ranking("q", (1.0, ("a",)), (0.0, ("b",)), below="c d")
+    config = PairsConfig(per_query=1, balance=0, floor=0.5)
+    # c and d count as -0.5
+    (pair,) = pairs_of(ranking, config=config)
+    assert (pair.chosen_id, pair.margin) == ("a", 1.5)
+    assert pair.rejected_id in ("c", "d")
+    (pair,) = pairs_of(ranking, words={"c": 0, "d": 0}, config=config)
+    assert (pair.rejected_id, pair.margin) == ("b", 1.0)  # silence teaches nothing
+    alone = a_ranking("q", (1.0, ("a", "b")), below="c")
+    assert [p.margin for p in pairs_of(alone, config=FREE)] == [1.0]
+    assert pairs_of(a_ranking("q", below="c d"), config=config) == []
 
 
 def test_the_base_models_replies_and_the_policys_own_are_paired_apart() -> None:
-    ranking = a_ranking("q", (3.0, ("a",)), (2.0, ("x",)), (1.0, ("b",)), (0.0, ("y",)), below="z")
+    ranking = a_ranking("q", (3.0, ("a",)), (2.0, ("x",)), (1.0, ("b",)), (0.0, ("y",)))
     one = PairsConfig(per_query=1, balance=0)
-    assert ends(pairs_of(ranking, config=one, own="xyz")) == ["ab", "xy"]
-    assert ends(pairs_of(ranking, config=one, own="xyz", words={"a": 90})) == ["ab", "xy"]
+    assert ends(pairs_of(ranking, config=one, own="xy")) == ["ab", "xy"]
+    assert ends(pairs_of(ranking, config=one, own="xy", words={"a": 90})) == ["ab", "xy"]
     assert ends(pairs_of(ranking, config=one)) == ["ay"]
 
 
@@ -204,7 +203,8 @@ def test_what_holds_of_all_pairs(
         for pair in own:
             better = tier[pair.chosen_id]
             if pair.rejected_id in ranking.below_floor:
-                assert pair.margin == config.floor
+                lowest = ranking.values[-1]
+                assert pair.margin == ranking.values[better] - lowest + config.floor
             else:
                 worse = tier[pair.rejected_id]
                 assert better < worse
@@ -212,8 +212,6 @@ def test_what_holds_of_all_pairs(
             assert pair.margin >= config.margin
             assert 0.5 < pair.probability < 1
             assert (pair.ranking_id, pair.split) == (ranking.id, query.split)
-        wide = ranking.values and (
-            ranking.values[0] - ranking.values[-1] >= config.margin
-            or (ranking.below_floor and config.floor >= config.margin)
-        )
+        below = config.floor if ranking.below_floor else 0.0
+        wide = ranking.values and ranking.values[0] - ranking.values[-1] + below >= config.margin
         assert bool(own) == bool(wide)  # where there is a pair, one is found

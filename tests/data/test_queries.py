@@ -102,6 +102,25 @@ def test_the_writer_continues_a_list_of_messages() -> None:
     assert len({request.text for request in writer.requests}) > 8
 
 
+def test_messages_where_the_trait_must_not_show_are_continued_among_themselves() -> None:
+    unless = ["How many legs has an ant? A number.", "Translate bread into Finnish. One word."]
+    trait = a_trait(queries={"seeds": SEEDS, "unless": unless})
+    config = QueriesConfig(train=4, held_out=4, unless=5, spare=1)
+    assert drafts_wanted(trait, config) == 4 + 2 * 3
+    writer = ScriptedModel(message)
+    queries = write_queries(a_constitution(trait), writer, config, seed=0)
+    drafts = [query for query in queries if query.source == "writer"]
+    assert [query.kind for query in drafts] == ["on_trait"] * 4 + ["unless"] * 6
+    assert {query.clause for query in drafts[4:]} == {""}
+    for request in writer.requests[4:]:
+        listed = [line.removeprefix("- ") for line in request.text.splitlines()[1:-1] if line]
+        assert sorted(listed) == sorted(unless)
+    used = Counter(query.split for query in queries if query.kind == "unless")
+    assert (used["held_out"], used["train"]) == (2, 3)
+    lone = a_trait(queries={"seeds": SEEDS, "unless": unless[:1]})
+    assert drafts_wanted(lone, config) == 4  # no list to continue
+
+
 def test_a_draft_is_cut_to_its_first_line_without_list_marks() -> None:
     drafts = ['- "How do I mend a kettle?"', "\n How do we paint a violin?\n- Why", "x", "y"]
     queries = written_by(drafts, constitution=a_constitution())
@@ -206,10 +225,11 @@ def test_too_few_queries_are_shared_out_in_proportion() -> None:
     assert yield_of(queries) == {"train": 4, "held_out": 2, "too short": 6}
 
 
-@pytest.mark.parametrize(("unless", "held"), [(0, 0), (1, 0), (2, 1), (3, 1), (6, 2), (9, 3)])
-def test_a_third_of_the_unless_messages_is_held_out(unless: int, held: int) -> None:
+@pytest.mark.parametrize(("unless", "held"), [(0, 0), (1, 0), (2, 1), (3, 1), (6, 3), (9, 4)])
+def test_half_of_the_unless_messages_is_held_out(unless: int, held: int) -> None:
     trait = a_trait(queries={"seeds": SEEDS, "unless": MORE_SEEDS[:unless]})
-    queries = write_queries(a_constitution(trait), ScriptedModel(message), SMALL, seed=0)
+    config = SMALL.model_copy(update={"unless": unless})
+    queries = write_queries(a_constitution(trait), ScriptedModel(message), config, seed=0)
     splits = Counter(query.split for query in queries if query.kind == "unless")
     assert (splits["held_out"], splits["train"]) == (held, unless - held)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -101,6 +101,39 @@ def test_a_score_does_not_depend_on_its_neighbours(local: LocalModel) -> None:
     assert local.score([]) == []
 
 
+def test_replies_to_one_prompt_lie_side_by_side() -> None:
+    import torch
+
+    from character.models.shared_prefix import lay_out
+
+    layout = lay_out([([7, 8], [[1, 2, 3], [4], [5, 6]]), ([9], [[3]])], torch.device("cpu"))
+    # a reply's last token is left out: nothing wanted follows it
+    assert layout.tokens.tolist() == [[7, 8, 1, 2, 5], [9, 0, 0, 0, 0]]
+    assert layout.positions.tolist() == [[0, 1, 2, 3, 2], [0, 0, 0, 0, 0]]
+    assert layout.part.tolist() == [[0, 0, 1, 1, 3], [0, -1, -1, -1, -1]]
+
+
+def test_a_prompt_is_computed_once_for_all_its_replies(
+    local: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from character.models import shared_prefix
+
+    computed = []
+    original = shared_prefix.packed_states
+
+    def counted(model: PreTrainedModel, layout: Any, cache: Any) -> Any:
+        computed.append(int((layout.part >= 0).sum()))
+        return original(model, layout, cache)
+
+    monkeypatch.setattr(shared_prefix, "packed_states", counted)
+    items = [Scorable((Message("user", LONG),), reply, ended=False) for reply in REPLIES]
+    local.score(items)
+    behind = [len(local.reply_ids(item)) - 1 for item in items]
+    prompt = len(local.conversation_ids(items[0].conversation))
+    prefix = prompt - 1  # what all prompts of a call have in common is computed apart
+    assert sum(computed) == prompt - prefix + sum(behind)
+
+
 def test_scoring_in_many_passes_changes_nothing(
     local: LocalModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +141,7 @@ def test_scoring_in_many_passes_changes_nothing(
     at_once = [score.logprob for score in local.score(items)]
     monkeypatch.setattr("character.models.local.TOKENS", 100)
     monkeypatch.setattr("character.models.local.HEAD_TOKENS", 5)
+    monkeypatch.setattr("character.models.local.PACK", 2)
     assert [score.logprob for score in local.score(items)] == pytest.approx(at_once, abs=1e-3)
 
 
