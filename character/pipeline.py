@@ -482,8 +482,8 @@ def _language(constitution: Constitution) -> str:
 
 
 def _anchors(this: _Build, queries: Sequence[Query]) -> list[Lesson]:
-    """Shipped anchors of every kind, and the queries where a trait must not show."""
+    """Shipped anchors of every kind, neutral queries, and those where a trait must not show."""
     config = this.recipe.training.anchors
     shipped = [text for kind in KINDS for text in anchor_queries(kind)[: getattr(config, kind)]]
-    unless = [q.text for q in queries if q.kind == "unless" and q.split == "train"]
-    return anchor_lessons(this.models[this.recipe.roles.policy], shipped + unless, config)
+    off_trait = [q.text for q in queries if q.kind != "on_trait" and q.split == "train"]
+    return anchor_lessons(this.models[this.recipe.roles.policy], shipped + off_trait, config)

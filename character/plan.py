@@ -51,7 +51,8 @@ def plan(constitution: Constitution, recipe: Recipe) -> list[PlannedStage]:
     contexts = 2 * traits + 2
     taught = train * recipe.training.distill.replies_per_query
     anchors = recipe.training.anchors
-    held = anchors.facts + anchors.neutral + anchors.instructions + anchors.formats
+    elsewhere = recipe.queries.neutral + traits * recipe.queries.unless // 2
+    held = anchors.facts + anchors.instructions + anchors.formats + elsewhere
     lessons = taught * (PROMPT + length) + held * (PROMPT + anchors.max_tokens)
     own = train * len(recipe.training.dose.tried)
     of_each = train * recipe.pairs.per_query  # of the base's replies, and of the policy's own

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,12 @@ from character.diffing.config import MeasureConfig
 from character.errors import RecipeError
 from character.judging.config import RankingConfig
 from character.training.config import TrainingConfig
+from character.yaml_file import FaultyFileError, at, descend, read_yaml
 
 SUFFIX = ".yaml"
+_START = "A recipe is a mapping, for example `title: My recipe`."
+
+Given = tuple[tuple[str, ...], str]  # the keys a setting leads to, and the setting
 
 
 class Roles(BaseModel):
@@ -61,32 +65,26 @@ def load_recipe(reference: str, settings: Iterable[str] = ()) -> Recipe:
             f"no recipe {reference!r}{_meant(reference, known)}. There are: {', '.join(known)}; "
             "or give the path of a YAML file, for example --recipe pipelines/default.yaml"
         )
-    values = _read(path)
-    for setting in settings:
-        _set(values, setting)
     try:
+        root, values = read_yaml(path, "recipe", _START)
+        given = [_set(values, setting) for setting in settings]
         return Recipe.model_validate(values)
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}.") from None
+    except FaultyFileError as error:
+        raise RecipeError(error.lines(path)) from None
     except ValidationError as error:
-        raise RecipeError(_explain(path, error)) from None
+        raise RecipeError(_explain(path, root, given, error)) from None
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError, OSError) as error:  # ValueError: 2024-13-45
-        raise RecipeError(f"{path}: cannot be read as YAML: {error}") from None
-    if not isinstance(values, dict):
-        raise RecipeError(f"{path}: a recipe is a mapping, for example `title: My recipe`")
-    return values
-
-
-def _set(values: dict[str, Any], setting: str) -> None:
+def _set(values: dict[str, Any], setting: str) -> Given:
+    """Put a setting over the file's values."""
     key, separator, text = setting.partition("=")
     if not separator or not key:
         raise RecipeError(
             f"--set {setting!r} is not key=value; for example --set replies.steered=4"
         )
-    *path, last = key.strip().split(".")
+    *path, last = keys = tuple(key.strip().split("."))
     place = values
     for part in path:
         place = place.setdefault(part, {})
@@ -94,24 +92,42 @@ def _set(values: dict[str, Any], setting: str) -> None:
             raise RecipeError(f"--set {setting!r}: {part!r} holds a value, not further keys")
     try:
         place[last] = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
+    except (yaml.YAMLError, ValueError, RecursionError):  # RecursionError: thousands of brackets
         raise RecipeError(f"--set {setting!r}: the value is not YAML; quote it") from None
+    return keys, setting
 
 
-def _explain(path: Path, error: ValidationError) -> str:
+def _explain(
+    path: Path, root: yaml.MappingNode, given: Sequence[Given], error: ValidationError
+) -> str:
+    """Every mistake on a line of its own, with where it was made: in the file or in a setting."""
     lines = []
     for problem in error.errors():
         place = [part for part in problem["loc"] if isinstance(part, str)]
         name = ".".join(place)
         if problem["type"] == "extra_forbidden":
             known = _keys(place[:-1])
-            lines.append(
-                f"{path}: there is no setting {name!r}{_meant(place[-1], known)}. "
+            message = (
+                f"there is no setting {name!r}{_meant(place[-1], known)}. "
                 f"{'.'.join(place[:-1]) or 'A recipe'} has: {', '.join(known)}"
             )
+        elif problem["type"] == "missing":
+            message = f"{name} is missing, for example `{name}: My recipe`"
         else:
-            lines.append(f"{path}: {name} = {problem['input']!r}: {problem['msg'].lower()}")
+            message = f"{name} = {problem['input']!r}: {problem['msg'].lower()}"
+        lines.append(f"{_where(path, root, given, problem['loc'])}: {message}")
     return "\n".join(lines)
+
+
+def _where(
+    path: Path, root: yaml.MappingNode, given: Sequence[Given], location: tuple[int | str, ...]
+) -> str:
+    for keys, setting in reversed(given):
+        if location[: len(keys)] == keys:
+            return f"--set {setting}"
+    key, _ = descend(root, location)
+    fault = at(key.start_mark, "")
+    return f"{path}:{fault.line}:{fault.column}"
 
 
 def _keys(place: list[str]) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import resource
 import shutil
 import sys
 import time
@@ -15,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Generic, Self, TypeVar
 
+import psutil
 from filelock import FileLock, Timeout
 
 from character.errors import RunError
@@ -189,6 +189,10 @@ class Run:
 
 def peak_bytes() -> int:
     """The most memory this process has held at once."""
+    if sys.platform == "win32":  # which has no resource module
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -53,7 +53,14 @@ def recipe_for(model: Path) -> Recipe:
         {
             "title": "Tiny",
             "roles": {"writer": name, "policy": name, "judge": name},
-            "queries": {"train": 10, "held_out": 6, "unless": 4, "spare": 1, "sampling": sampling},
+            "queries": {
+                "train": 10,
+                "held_out": 6,
+                "unless": 4,
+                "neutral": 1,
+                "spare": 1,
+                "sampling": sampling,
+            },
             "replies": {"steered": 2, "plain": 1, "sampling": sampling, "looping": 1},
             "ranking": {"floor": 0},
             "pairs": {"margin": 0.1},
@@ -61,7 +68,6 @@ def recipe_for(model: Path) -> Recipe:
                 "lora": {"rank": 2},
                 "anchors": {
                     "facts": 2,
-                    "neutral": 1,
                     "instructions": 1,
                     "formats": 1,
                     "max_tokens": 4,

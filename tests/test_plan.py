@@ -18,11 +18,13 @@ from character.training.config import AnchorsConfig, DoseConfig, TrainingConfig
 
 RECIPE = Recipe(
     title="Ten and five queries a trait",
-    queries=QueriesConfig(train=10, held_out=5, spare=2, sampling=Sampling(max_tokens=20)),
+    queries=QueriesConfig(
+        train=10, held_out=5, neutral=3, spare=2, sampling=Sampling(max_tokens=20)
+    ),
     replies=RepliesConfig(steered=3, steered_held_out=2, plain=1, sampling=Sampling(max_tokens=50)),
     pairs=PairsConfig(per_query=2),
     training=TrainingConfig(
-        anchors=AnchorsConfig(facts=4, neutral=3, instructions=2, formats=1),
+        anchors=AnchorsConfig(facts=4, instructions=2, formats=1),
         dose=DoseConfig(tried=(0.5, 1.0)),
     ),
     measure=MeasureConfig(samples=2, questions=7),

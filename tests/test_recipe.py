@@ -128,7 +128,7 @@ def test_a_wrong_value_says_what_was_found_and_what_belongs_there(
     setting: str, message: str
 ) -> None:
     assert message in fails(setting)
-    assert re.match(r"\S+default\.yaml: ", fails(setting))
+    assert fails(setting).startswith(f"--set {setting}: ")
 
 
 @pytest.mark.parametrize("setting", ["seed", "", "=3", "--seed 3"])
@@ -151,32 +151,64 @@ def test_a_value_that_is_no_yaml_is_told_as_such(value: str) -> None:
 def test_every_mistake_of_a_recipe_is_told_at_once(tmp_path: Path) -> None:
     path = written(tmp_path, "sed: 1\nseed: x\nreplies: {steered: 0, plan: 1}\n")
     lines = fails(recipe=path).splitlines()
-    assert all(line.startswith(f"{path}: ") for line in lines)
-    found = {name for line in lines for name in re.findall(r"^\S+ (?:.*setting ')?([\w.]+)", line)}
-    assert found == {"title", "sed", "seed", "replies.steered", "replies.plan"}
+    found = {
+        place: name
+        for line in lines
+        for place, name in re.findall(r"^\S+?:(\d+:\d+): (?:.*setting ')?([\w.]+)", line)
+    }
+    assert found == {
+        "1:1": "sed",  # and title, which is missing
+        "2:1": "seed",
+        "3:11": "replies.steered",
+        "3:23": "replies.plan",
+    }
+    assert f"{path}:1:1: title is missing, for example `title: My recipe`" in lines
+
+
+def test_a_mistake_in_a_setting_is_told_as_one(tmp_path: Path) -> None:
+    path = written(tmp_path, "title: Mine\nreplies: {steered: 0}\n")
+    assert fails("replies.plain=0", recipe=path).splitlines() == [
+        f"{path}:2:11: replies.steered = 0: input should be greater than or equal to 1",
+        "--set replies.plain=0: replies.plain = 0: input should be greater than or equal to 1",
+    ]
+
+
+def test_a_key_that_comes_twice_is_told(tmp_path: Path) -> None:
+    path = written(tmp_path, "title: Mine\nseed: 1\nseed: 2\n")
+    assert fails(recipe=path) == (
+        f"{path}:3:1: seed: appears twice, on line 2 and again here on line 3. Keep one."
+    )
+
+
+def test_a_recipe_nested_without_end_is_told(tmp_path: Path) -> None:
+    path = written(tmp_path, "title: " + "[" * 100_000)
+    assert "is nested more than 50 levels deep; a recipe needs 4" in fails(recipe=path)
+    assert "the value is not YAML" in fails("seed=" + "[" * 100_000)
 
 
 @pytest.mark.parametrize("text", ["", "just words", "- a\n- list"])
 def test_a_recipe_is_a_mapping(text: str, tmp_path: Path) -> None:
     path = written(tmp_path, text)
-    assert fails(recipe=path) == f"{path}: a recipe is a mapping, for example `title: My recipe`"
+    message = fails(recipe=path)
+    assert message.startswith(f"{path}:1:1: ")
+    assert message.endswith("A recipe is a mapping, for example `title: My recipe`.")
 
 
 @pytest.mark.parametrize(
-    "text", ["title: [", "title: 'open", "title: x\nseed: 2024-13-45", "? [a]\n: b"]
+    ("text", "place", "problem"),
+    [
+        (b"title: [", "1:9", "is not valid YAML"),
+        (b"title: x\nseed: 2024-13-45", "2:7", "in the form of a number or date but none"),
+        (b"? [a]\n: b", "1:3", "a list of 1 as a key"),
+        (b"title: \xff\xfe", "1:8", "is not UTF-8 text"),
+        (b"title: Mine\n1: 2\n", "2:1", "found 1 as a key"),
+        (b"title: !!python/name:os.system x", "1:8", "a recipe file has no tags"),
+    ],
 )
-def test_a_file_that_is_no_yaml_is_told_as_such(text: str, tmp_path: Path) -> None:
-    path = written(tmp_path, text)
-    assert fails(recipe=path).startswith(f"{path}: cannot be read as YAML: ")
-
-
-def test_a_file_that_is_no_text_is_told_as_such(tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_read_says_where(
+    text: bytes, place: str, problem: str, tmp_path: Path
+) -> None:
     path = tmp_path / "mine.yaml"
-    path.write_bytes(b"title: \xff\xfe")
-    assert fails(recipe=str(path)).startswith(f"{path}: cannot be read as YAML: ")
-
-
-def test_a_file_with_a_key_that_is_no_text_is_told_as_such(tmp_path: Path) -> None:
-    path = written(tmp_path, "title: Mine\n1: 2\n")
-    message = fails(recipe=path)
-    assert message.startswith(f"{path}: ") and "keys should be strings" in message
+    path.write_bytes(text)
+    message = fails(recipe=str(path))
+    assert message.startswith(f"{path}:{place}: ") and problem in message

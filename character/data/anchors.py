@@ -7,7 +7,8 @@ from importlib import resources
 
 import yaml
 
-KINDS = ("facts", "neutral", "instructions", "formats")
+KINDS = ("facts", "instructions", "formats")
+NEUTRAL = "neutral"  # a build takes these as queries
 
 
 @lru_cache

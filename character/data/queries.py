@@ -20,6 +20,7 @@ from rapidfuzz import fuzz, process, utils
 from scipy.sparse.csgraph import connected_components
 
 from character import prompts
+from character.data.anchors import NEUTRAL, anchor_queries
 from character.models.base import ChatModel, Request, Sampling
 from character.rows import Kind, Query, Source, Split, content_id
 from character.spec.constitution import Constitution
@@ -41,6 +42,9 @@ class QueriesConfig(BaseModel):
         ge=0,
         description="Queries where the trait must not show, per trait; half are held out.",
     )
+    neutral: int = Field(
+        default=40, ge=0, description="Everyday queries that ship, on which nothing may change."
+    )
     spare: float = Field(default=1.5, ge=1, description="Drafts written per query wanted.")
     shown: int = Field(default=6, ge=2, description="Messages in the list that is continued.")
     near_duplicate: float = Field(
@@ -55,8 +59,9 @@ def write_queries(
     """Every query there is, dropped ones included with the reason, split by cluster.
 
     Each trait contributes its seed messages, its `unless` messages and what the writer makes of
-    either. Clusters of near-duplicates never straddle the split, and a cluster that holds an
-    example's message is dropped: examples steer, so they must not also measure.
+    either; neutral queries ship. Clusters of near-duplicates never straddle the split, and a
+    cluster that holds an example's message is dropped: examples steer, so they must not also
+    measure.
     """
     queries: list[Query] = []
     for member in constitution.members:
@@ -64,6 +69,10 @@ def write_queries(
         queries += _given(trait)
         queries += _written(trait, writer, config, seed)
         queries += _written_unless(trait, writer, config, seed)
+    queries += [
+        _query(text, "neutral", None, "", source="shipped")
+        for text in anchor_queries(NEUTRAL)[: config.neutral]
+    ]
     queries = _clustered(queries, constitution, config.near_duplicate)
     return _split(queries, constitution, config, seed)
 
@@ -133,17 +142,16 @@ def _written_unless(
 def _query(
     text: str,
     kind: Kind,
-    trait: Trait,
+    trait: Trait | None,
     clause: str,
     topic: str = "",
     register: str = "",
     source: Source = "seed",
 ) -> Query:
-    identity = content_id("query", text, kind, trait.id, clause, topic, register, source)
+    of = trait.id if trait else ""
+    identity = content_id("query", text, kind, of, clause, topic, register, source)
     dropped = _unusable(text) if source == "writer" else ""
-    return Query(
-        identity, text, kind, trait.id, clause, topic, register, source, -1, "none", dropped
-    )
+    return Query(identity, text, kind, of, clause, topic, register, source, -1, "none", dropped)
 
 
 def _first_line(text: str) -> str:
@@ -201,16 +209,27 @@ def _clustered(
 def _split(
     queries: list[Query], constitution: Constitution, config: QueriesConfig, seed: int
 ) -> list[Query]:
-    """Deal each trait's usable queries out to held-out and train; what is left over is dropped."""
-    fate: dict[str, tuple[Split, str]] = {}
+    """Deal each trait's usable queries out to held-out and train; what is left over is dropped.
+
+    Neutral queries are all for training: they are anchors.
+    """
+    fate: dict[str, tuple[Split, str]] = {
+        query.id: ("train", "") for query in queries if query.kind == "neutral"
+    }
     for trait in constitution.traits:
         usable = [q for q in queries if q.trait == trait.id and not q.dropped]
         for kind, held, train in (
             ("on_trait", config.held_out, config.train),
             ("unless", config.unless // 2, config.unless - config.unless // 2),
         ):
+            draw = random.Random(f"{seed}/split/{trait.id}/{kind}")
             ids = [query.id for query in usable if query.kind == kind]
-            random.Random(f"{seed}/split/{trait.id}/{kind}").shuffle(ids)
+            own = {query.id for query in usable if query.source == "seed"}
+            draw.shuffle(ids)
+            ids.sort(key=lambda query_id: query_id not in own)  # the trait's own are not left over
+            needed = ids[: held + train]
+            draw.shuffle(needed)
+            ids[: held + train] = needed
             # too few: keep the proportion, so that neither side starves
             fair = round(len(ids) * held / (held + train)) if held else 0
             held = min(held, max(1, fair)) if held and len(ids) > 1 else 0

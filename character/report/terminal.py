@@ -258,9 +258,14 @@ def _movements(traits: Sequence[TraitOutcome]) -> Table:
             _safe(trait.title),
             _with_interval(trait.contrast),
             share_text(trait),
-            _word(verdict_of(trait.contrast), {"holds": "moved", "missed": "not shown"}),
+            _word(verdict_of(trait.contrast), {"holds": _how_far(trait), "missed": "not shown"}),
         )
     return table
+
+
+def _how_far(trait: TraitOutcome) -> str:
+    share = share_of(trait)
+    return "moved, less than half" if share is not None and share.value < 0.5 else "moved"
 
 
 def _qualities(lines: Sequence[Line]) -> Table:

@@ -32,10 +32,11 @@ class LoraConfig(Part):
 
 
 class AnchorsConfig(Part):
-    """Queries on which the policy is held to what it said before training."""
+    """Queries on which the policy is held to what it said before training, beside the neutral ones
+    and those where a trait must not show.
+    """
 
     facts: int = Field(default=120, ge=0)
-    neutral: int = Field(default=40, ge=0)
     instructions: int = Field(default=20, ge=0)
     formats: int = Field(default=20, ge=0)
     max_tokens: int = Field(default=40, ge=1)

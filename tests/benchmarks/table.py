@@ -3,7 +3,8 @@
     python tests/benchmarks/table.py runs/*/run.json
 
 Each row is one build: movement and its share of the way from plain to prompted, with intervals, and
-what it cost. A bar that is missed is marked with *.
+what it cost. A bar that is missed is marked with *. Spill is the movement on queries where the
+trait must not show; dose is how much of the distillation was kept.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from typing import Any
 
 HEAD = (
     "trait", "seed", "contrast base -> trained", "moved", "share of the way", "short right",
-    "answers", "fluency (prompted)", "repeats", "length", "asks", "KL", "minutes", "GB",
+    "answers", "fluency (prompted)", "repeats", "length", "asks", "spill", "KL", "dose", "minutes",
+    "GB",
 )  # fmt: skip
 
 
@@ -45,7 +47,9 @@ def row(record: dict[str, Any]) -> list[str]:
         arrow(lines["repetition"], ".3f") + star(lines["repetition"]),
         arrow(lines["tokens"], ".0f") + star(lines["tokens"]),
         arrow(lines["follow_up_question"], ".2f"),
+        interval(trait["unless"]["change"], "+.2f"),
         value(lines["kl"], "trained", ".2f"),
+        f"{record['doses']['chosen']:g}" if record.get("doses") else "none tried",
         f"{record['seconds'] / 60:.1f}",
         f"{record['peak_bytes'] / 1e9:.1f}",
     ]

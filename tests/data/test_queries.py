@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from making import EXAMPLES, SEEDS, a_constitution, a_query, a_trait
 from rapidfuzz import fuzz, utils
 
+from character.data.anchors import anchor_queries
 from character.data.queries import (
     EXAMPLE,
     QueriesConfig,
@@ -23,7 +24,7 @@ from character.models.fake import ScriptedModel
 from character.rows import Query
 from character.spec.constitution import Constitution
 
-SMALL = QueriesConfig(train=8, held_out=4, spare=1)
+SMALL = QueriesConfig(neutral=0, train=8, held_out=4, spare=1)
 NOUNS = [
     "kettle", "lantern", "garden", "violin", "staircase",
     "puzzle", "bicycle", "chimney", "mirror", "blanket",
@@ -56,7 +57,9 @@ def written_by(
     """What comes of these drafts; the trait's own messages come first."""
     seeds = sum(len(trait.queries.seeds) for trait in constitution.traits)
     asked = (train + held_out) * len(constitution.traits) - seeds
-    config = QueriesConfig(train=train, held_out=held_out, spare=max(1, len(replies) / asked))
+    config = QueriesConfig(
+        neutral=0, train=train, held_out=held_out, spare=max(1, len(replies) / asked)
+    )
     assert sum(drafts_wanted(trait, config) for trait in constitution.traits) == len(replies)
     return write_queries(constitution, ScriptedModel(replies), config, seed=0)
 
@@ -70,10 +73,10 @@ def alike(one: str, other: str) -> float:
 
 def test_drafts_wanted_by_hand() -> None:
     trait = a_trait()  # brings 4 messages of its own
-    assert drafts_wanted(trait, QueriesConfig(train=140, held_out=60, spare=1.5)) == 294
-    assert drafts_wanted(trait, QueriesConfig(train=4, held_out=4, spare=1)) == 4
+    assert drafts_wanted(trait, QueriesConfig(neutral=0, train=140, held_out=60, spare=1.5)) == 294
+    assert drafts_wanted(trait, QueriesConfig(neutral=0, train=4, held_out=4, spare=1)) == 4
     many = a_trait(queries={"seeds": [f"Is {n} a number?" for n in range(20)]})
-    assert drafts_wanted(many, QueriesConfig(train=4, held_out=4)) == 0
+    assert drafts_wanted(many, QueriesConfig(neutral=0, train=4, held_out=4)) == 0
 
 
 def test_the_writer_continues_a_list_of_messages() -> None:
@@ -81,7 +84,7 @@ def test_the_writer_continues_a_list_of_messages() -> None:
         queries={"seeds": SEEDS, "topics": ["tea", "rain"], "registers": ["short", "polite"]}
     )
     writer = ScriptedModel(message)
-    config = QueriesConfig(train=16, held_out=4, spare=1, shown=4)
+    config = QueriesConfig(neutral=0, train=16, held_out=4, spare=1, shown=4)
     queries = write_queries(a_constitution(trait), writer, config, seed=0)
     drafts = [query for query in queries if query.source == "writer"]
     assert len(writer.requests) == len(drafts) == 16
@@ -105,7 +108,7 @@ def test_the_writer_continues_a_list_of_messages() -> None:
 def test_messages_where_the_trait_must_not_show_are_continued_among_themselves() -> None:
     unless = ["How many legs has an ant? A number.", "Translate bread into Finnish. One word."]
     trait = a_trait(queries={"seeds": SEEDS, "unless": unless})
-    config = QueriesConfig(train=4, held_out=4, unless=5, spare=1)
+    config = QueriesConfig(neutral=0, train=4, held_out=4, unless=5, spare=1)
     assert drafts_wanted(trait, config) == 4 + 2 * 3
     writer = ScriptedModel(message)
     queries = write_queries(a_constitution(trait), writer, config, seed=0)
@@ -167,7 +170,9 @@ def test_an_unusable_draft_is_kept_with_the_reason(draft: str, reason: str) -> N
 def test_a_message_is_no_essay() -> None:
     long = " ".join(f"word{n}" for n in range(41)) + "?"
     fine = " ".join(f"term{n}" for n in range(40)) + "?"
-    config = QueriesConfig(train=4, held_out=4, spare=1, sampling=Sampling(max_tokens=99))
+    config = QueriesConfig(
+        neutral=0, train=4, held_out=4, spare=1, sampling=Sampling(max_tokens=99)
+    )
     writer = ScriptedModel([long, fine, "x", "y"])
     found = {q.text: q.dropped for q in write_queries(a_constitution(), writer, config, seed=0)}
     assert (found[long], found[fine]) == ("too long", "")
@@ -210,7 +215,7 @@ def test_the_same_draft_twice_is_used_once() -> None:
 
 
 def test_the_split_has_the_sizes_asked_for_and_drops_the_rest() -> None:
-    config = QueriesConfig(train=8, held_out=4, spare=2)
+    config = QueriesConfig(neutral=0, train=8, held_out=4, spare=2)
     queries = write_queries(a_constitution(), ScriptedModel(message), config, seed=0)
     found = yield_of(queries)
     assert (found["train"], found["held_out"]) == (8, 4)
@@ -234,9 +239,31 @@ def test_half_of_the_unless_messages_is_held_out(unless: int, held: int) -> None
     assert (splits["held_out"], splits["train"]) == (held, unless - held)
 
 
+def test_neutral_queries_ship_and_are_for_training() -> None:
+    shipped = anchor_queries("neutral")[:3]
+    trait = a_trait(queries={"seeds": [*SEEDS, shipped[1]]})
+    config = SMALL.model_copy(update={"neutral": 3})
+    queries = write_queries(a_constitution(trait), ScriptedModel(message), config, seed=0)
+    found = [query for query in queries if query.kind == "neutral"]
+    assert [query.text for query in found] == list(shipped)
+    assert {(query.source, query.trait, query.clause) for query in found} == {("shipped", "", "")}
+    # what a trait brings itself may be held out, so it is no anchor
+    assert [query.split for query in found] == ["train", "none", "train"]
+    assert [query.dropped for query in found] == ["", "near-duplicate", ""]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_the_trait_s_own_messages_are_not_left_over(seed: int) -> None:
+    config = QueriesConfig(neutral=0, train=4, held_out=4, spare=4)
+    queries = write_queries(a_constitution(), ScriptedModel(message), config, seed)
+    own = [query for query in queries if query.source == "seed"]
+    assert len(own) == 4 and {query.dropped for query in own} == {""}
+    assert sum(query.dropped == "not needed" for query in queries) > 4
+
+
 def test_each_trait_gets_its_own_share() -> None:
     other = a_trait("warm", queries={"seeds": MORE_SEEDS})
-    config = QueriesConfig(train=6, held_out=4, spare=4)
+    config = QueriesConfig(neutral=0, train=6, held_out=4, spare=4)
     queries = write_queries(a_constitution(a_trait(), other), ScriptedModel(message), config, 0)
     splits = Counter((query.trait, query.split) for query in queries if not query.dropped)
     assert splits == {
@@ -270,7 +297,7 @@ NEAR = st.lists(st.sampled_from(WORDS), min_size=4, max_size=9).map(lambda w: " 
 @settings(deadline=None, max_examples=40)
 @given(drafts=st.lists(NEAR, min_size=12, max_size=12), seed=st.integers(0, 99))
 def test_no_split_separates_near_duplicates(drafts: list[str], seed: int) -> None:
-    config = QueriesConfig(train=8, held_out=8, spare=1)
+    config = QueriesConfig(neutral=0, train=8, held_out=8, spare=1)
     queries = write_queries(a_constitution(), ScriptedModel(drafts), config, seed)
     assert len(queries) == 16
     used = [query for query in queries if query.split != "none"]

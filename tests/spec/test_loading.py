@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from character.errors import SpecError
 from character.shipped import shipped
-from character.spec.loading import MAX_BYTES, load_trait
+from character.spec.loading import load_trait
+from character.yaml_file import MAX_BYTES
 
 TRAIT = """\
 schema: 1
