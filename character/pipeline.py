@@ -337,10 +337,10 @@ def _policy(
     replies: Sequence[Reply],
     anchors: Anchors,
 ) -> Path:
-    """DPO on pairs of the policy's own replies, or on all pairs when it gave none."""
+    """DPO on pairs whose rejected reply is the policy's own, or on all when it gave none."""
     own = {reply.id for reply in replies if reply.style == "own"}
     train = [pair for pair in pairs if pair.split == "train"]
-    used = [pair for pair in train if pair.chosen_id in own] if own else train
+    used = [pair for pair in train if pair.rejected_id in own] if own else train
 
     def make(checkpoints: Path, target: Path, bar: Bar) -> Sequence[Row]:
         return preferred_adapter(

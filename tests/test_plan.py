@@ -19,7 +19,7 @@ from character.training.config import AnchorsConfig, DoseConfig, TrainingConfig
 RECIPE = Recipe(
     title="Ten and five queries a trait",
     queries=QueriesConfig(
-        train=10, held_out=5, neutral=3, spare=2, sampling=Sampling(max_tokens=20)
+        train=10, held_out=5, unless=4, neutral=3, spare=2, sampling=Sampling(max_tokens=20)
     ),
     replies=RepliesConfig(steered=3, steered_held_out=2, plain=1, sampling=Sampling(max_tokens=50)),
     pairs=PairsConfig(per_query=2),
@@ -40,7 +40,7 @@ def test_calls_and_tokens_by_hand() -> None:
         ("replies", "replies"): 10 * 4 + 5 * 3,
         ("judgements", "replies under each context"): 55 * 4,  # good, bad, query, foil
         ("distilled", "teacher passes"): 10 * 2 * 2,
-        ("distilled", "lesson tokens"): 10 * 2 + 10,
+        ("distilled", "lesson tokens"): 10 * 2 + 7 + 3 + 2,
         ("own_replies", "replies"): 10 * 2,
         ("own_judgements", "replies under each context"): 20 * 4,
         ("reward_model", "pair tokens"): 10 * 2 * 2,

@@ -197,7 +197,7 @@ def test_a_recipe_is_a_mapping(text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "place", "problem"),
     [
-        (b"title: [", "1:9", "is not valid YAML"),
+        (b"title: [", "2:1", "is not valid YAML"),
         (b"title: x\nseed: 2024-13-45", "2:7", "in the form of a number or date but none"),
         (b"? [a]\n: b", "1:3", "a list of 1 as a key"),
         (b"title: \xff\xfe", "1:8", "is not UTF-8 text"),

@@ -39,8 +39,9 @@ def pairs_from(
 ) -> list[Pair]:
     """The widest pairs of each query, each chosen reply at most once, lengths balanced overall.
 
-    Both replies of a pair are the base model's, or both the trained policy's own. Any ranked reply
-    beats one below the floor; tied replies yield no pair, nor do replies without a judgement.
+    Each query yields pairs of the base model's replies, and pairs whose rejected reply is the
+    trained policy's own, with the best of anyone's chosen. Any ranked reply beats one below the
+    floor; tied replies yield no pair, nor do replies without a judgement.
     Picking is greedy: a pair's margin counts less the further from zero it would leave the running
     sum of log(chosen length / rejected length) of its split and its author.
     """
@@ -48,12 +49,15 @@ def pairs_from(
     split = {query.id: query.split for query in queries}
     silent = {reply.id for reply in replies if not reply.text}  # teaches nothing
     own = {reply.id for reply in replies if reply.style == "own"} - silent
-    base = words.keys() - own - silent
+    anyone = words.keys() - silent
+    base = anyone - own
     pairs: list[Pair] = []
     imbalance: dict[tuple[str, bool], float] = defaultdict(float)
-    for ranking, authors in product(rankings, (base, own)):
-        place = (split[ranking.query_id], authors is own)
-        open_pairs = [p for p in _implied(ranking, authors, config.floor) if p[2] >= config.margin]
+    for ranking, (winners, losers) in product(rankings, ((base, base), (anyone, own))):
+        place = (split[ranking.query_id], losers is own)
+        open_pairs = [
+            p for p in _implied(ranking, winners, losers, config.floor) if p[2] >= config.margin
+        ]
         for _ in range(config.per_query):
             if not open_pairs:
                 break
@@ -93,7 +97,7 @@ def best_replies(
 
 
 def _implied(
-    ranking: Ranking, among: Container[str], floor: float
+    ranking: Ranking, winners: Container[str], losers: Container[str], floor: float
 ) -> Iterator[tuple[str, str, float]]:
     """(chosen, rejected, margin) of all that the ranking says of these replies.
 
@@ -103,11 +107,13 @@ def _implied(
         (reply_id, value)
         for tier, value in zip(ranking.tiers, ranking.values, strict=True)
         for reply_id in tier
-        if reply_id in among
+        if reply_id in winners or reply_id in losers
     ]
     for (chosen, high), (rejected, low) in combinations(ranked, 2):
-        if high > low:  # tied replies share their tier's value
+        # tied replies share their tier's value
+        if chosen in winners and rejected in losers and high > low:
             yield chosen, rejected, high - low
-    below = [reply_id for reply_id in ranking.below_floor if reply_id in among]
+    below = [reply_id for reply_id in ranking.below_floor if reply_id in losers]
     for (chosen, high), rejected in product(ranked, below):
-        yield chosen, rejected, high - ranked[-1][1] + floor
+        if chosen in winners:
+            yield chosen, rejected, high - ranked[-1][1] + floor

@@ -81,12 +81,15 @@ def test_any_ranked_reply_beats_one_below_the_floor() -> None:
     assert pairs_of(a_ranking("q", below="c d"), config=config) == []
 
 
-def test_the_base_models_replies_and_the_policys_own_are_paired_apart() -> None:
+def test_the_policys_own_replies_lose_to_anyone_and_the_base_models_to_their_like() -> None:
     ranking = a_ranking("q", (3.0, ("a",)), (2.0, ("x",)), (1.0, ("b",)), (0.0, ("y",)))
     one = PairsConfig(per_query=1, balance=0)
-    assert ends(pairs_of(ranking, config=one, own="xy")) == ["ab", "xy"]
-    assert ends(pairs_of(ranking, config=one, own="xy", words={"a": 90})) == ["ab", "xy"]
+    assert ends(pairs_of(ranking, config=one, own="xy")) == ["ab", "ay"]
+    assert ends(pairs_of(ranking, config=one, own="ax")) == ["by", "ax"]
+    assert ends(pairs_of(ranking, config=one, own="ay")) == ["xb", "ay"]
     assert ends(pairs_of(ranking, config=one)) == ["ay"]
+    below = a_ranking("q", (3.0, ("a",)), (2.0, ("x",)), (1.0, ("b",)), below="y")
+    assert ends(pairs_of(below, config=one, own="xy")) == ["ab", "ay"]
 
 
 def test_a_gap_below_the_margin_yields_nothing() -> None:

@@ -258,7 +258,7 @@ def test_the_trait_s_own_messages_are_not_left_over(seed: int) -> None:
     queries = write_queries(a_constitution(), ScriptedModel(message), config, seed)
     own = [query for query in queries if query.source == "seed"]
     assert len(own) == 4 and {query.dropped for query in own} == {""}
-    assert sum(query.dropped == "not needed" for query in queries) > 4
+    assert any(query.dropped == "not needed" for query in queries)
 
 
 def test_each_trait_gets_its_own_share() -> None:
