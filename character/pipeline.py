@@ -1,6 +1,7 @@
 """The one page that joins the stages.
 
-spec -> queries -> replies -> judgements -> rankings -> pairs -> reward model -> policy -> measure
+spec -> queries -> replies -> judgements -> distilled policy -> its own replies, judged too
+     -> rankings -> pairs -> reward model -> policy -> measure
 """
 
 from __future__ import annotations
@@ -337,10 +338,10 @@ def _policy(
     replies: Sequence[Reply],
     anchors: Anchors,
 ) -> Path:
-    """DPO on pairs whose rejected reply is the policy's own, or on all when it gave none."""
+    """DPO on pairs whose rejected reply is the policy's own, or on all when there are none."""
     own = {reply.id for reply in replies if reply.style == "own"}
     train = [pair for pair in pairs if pair.split == "train"]
-    used = [pair for pair in train if pair.rejected_id in own] if own else train
+    used = [pair for pair in train if pair.rejected_id in own] or train
 
     def make(checkpoints: Path, target: Path, bar: Bar) -> Sequence[Row]:
         return preferred_adapter(

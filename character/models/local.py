@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
+from character.errors import ModelError
 from character.models import shared_prefix
 from character.models.base import Conversation, Generation, Request, Sampling, Scorable, Score
 from character.models.shared_prefix import RowCache
@@ -50,6 +51,7 @@ class LocalModel:
 
     def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
         prompts = [self._prompt_ids(request) for request in requests]
+        self._check_window(max(map(len, prompts), default=0) + sampling.max_tokens)
         answers: list[list[int]] = [[] for _ in requests]
         for prefix, members in _groups(prompts, [_group_key(r) for r in requests]):
             kept = shared_prefix.compute_prefix(self.model, prefix)
@@ -94,6 +96,16 @@ class LocalModel:
         for i, ids, states in self._reply_states(items):
             found[i] = (ids, states.clone())
         return found
+
+    def _check_window(self, tokens: int) -> None:
+        """Refuse what the model cannot read as a whole: past its window it writes nonsense."""
+        window = getattr(self.model.config, "max_position_embeddings", None)
+        if window and tokens > window:
+            raise ModelError(
+                f"{self.name} reads at most {window} tokens, and here are {tokens}: a trait's "
+                "examples, the query and the reply. Use fewer or shorter examples, shorter replies "
+                "(--set replies.sampling.max_tokens=48), or a model with a longer window."
+            )
 
     def _prompt_ids(self, request: Request) -> list[int]:
         if request.text:
@@ -152,6 +164,8 @@ class LocalModel:
         prompts = [self.conversation_ids(item.conversation) for item in items]
         replies = [self.reply_ids(item) for item in items]
         keys = [item.conversation[:-1] for item in items]
+        both = zip(prompts, replies, strict=True)
+        self._check_window(max((len(prompt) + len(reply) for prompt, reply in both), default=0))
         for prefix, members in _groups(prompts, keys):
             kept = shared_prefix.compute_prefix(self.model, prefix)
             packs = [

@@ -134,6 +134,21 @@ def test_a_prompt_is_computed_once_for_all_its_replies(
     assert sum(computed) == prompt - prefix + sum(behind)
 
 
+def test_what_does_not_fit_the_window_is_refused(local: LocalModel) -> None:
+    from character.errors import ModelError
+
+    turns = (*DEMONSTRATIONS, Message("user", LONG))
+    prompt = len(local.conversation_ids(turns))
+    local.model.config.max_position_embeddings = prompt + 5
+    fits = Sampling(max_tokens=5)
+    local.generate([Request(turns)], fits)
+    with pytest.raises(ModelError, match=rf"reads at most {prompt + 5} tokens, and here are"):
+        local.generate([Request(turns)], fits.model_copy(update={"max_tokens": 6}))
+    with pytest.raises(ModelError, match="Use fewer or shorter examples"):
+        local.score([Scorable(turns, "Yeast eats sugar and makes bubbles of gas, and more.")])
+    assert local.generate([], fits) == [] and local.score([]) == []
+
+
 def test_scoring_in_many_passes_changes_nothing(
     local: LocalModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
