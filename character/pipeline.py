@@ -110,6 +110,7 @@ def _stages(this: _Build) -> Iterator[str]:
     own_judgements = _judgements(this, queries, own, "own_judgements", "Own judgements")
     yield "own_judgements"
     rankings = _rankings(this, queries, replies + own, judgements + own_judgements)
+    yield "rankings"
     pairs = _pairs(this, rankings, queries, replies + own)
     yield "pairs"
     dataset = _dataset(this, pairs, queries, replies + own)

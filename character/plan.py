@@ -16,6 +16,7 @@ STAGES = (
     "distilled",
     "own_replies",
     "own_judgements",
+    "rankings",
     "pairs",
     "dataset",
     "reward_model",

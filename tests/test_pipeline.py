@@ -316,6 +316,7 @@ def test_a_second_run_asks_no_model_and_changes_no_row(
     [
         ("queries", "queries"),
         ("replies", "queries replies"),
+        ("rankings", "queries replies judgements rankings steps"),
         ("pairs", "queries replies judgements rankings pairs steps"),
     ],
 )
