@@ -65,9 +65,13 @@ def try_dose(
     judgements: Sequence[Judgement],
     answers: Callable[[float | None], bool | None],
 ) -> DoseTrial:
-    """Means over the replies at one dose; a reply whose relevance is missing does not answer."""
+    """Means over the replies at one dose, and over all traits they were judged for.
+
+    A reply whose relevance is missing does not answer.
+    """
     by_reply = {judgement.reply_id: judgement for judgement in judgements}
-    contrasts = [c for r in replies if (c := by_reply[r.id].contrast) is not None]
+    ids = {reply.id for reply in replies}
+    contrasts = [j.contrast for j in judgements if j.reply_id in ids and j.contrast is not None]
     return DoseTrial(
         dose=dose,
         replies=len(replies),

@@ -62,6 +62,12 @@ def test_a_trial_is_the_mean_of_its_replies() -> None:
     )
 
 
+def test_a_trial_counts_every_trait_of_a_constitution() -> None:
+    judgements = [a_judgement("a", 0.5), a_judgement("a", 0.1, trait="warm")]
+    found = try_dose(0.5, [a_reply("a")], judgements, lambda r: True)
+    assert found.contrast == pytest.approx(0.3)
+
+
 def test_each_dose_is_tried_on_its_own_sample() -> None:
     replies = [
         a_reply("p", style="plain"), a_reply("s", style="steered"),
