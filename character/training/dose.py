@@ -12,14 +12,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+import numpy as np
+from numpy.typing import NDArray
+
 from character.rows import Judgement, Reply
 from character.text import repeated_share
 from character.training.config import DoseConfig
 
+STEP = 0.05  # between the doses that are considered
+
 
 @dataclass(frozen=True, slots=True)
 class DoseTrial:
-    """What the policy says at one dose, on average; dose 0 is the base model."""
+    """What the policy says at one dose, on average; at dose 0 the base model, plain or steered."""
 
     dose: float
     replies: int
@@ -31,9 +36,10 @@ class DoseTrial:
 
 @dataclass(frozen=True, slots=True)
 class Doses:
-    """What was tried, beside the plain base model, and what the policy goes on from."""
+    """What was tried, beside the base model plain and steered, and what the policy goes on from."""
 
     plain: DoseTrial
+    steered: DoseTrial
     trials: tuple[DoseTrial, ...]
     chosen: float
 
@@ -44,52 +50,67 @@ def try_doses(
     answers: Callable[[float | None], bool | None],
     config: DoseConfig,
 ) -> Doses | None:
-    """From the plain and the policy's own replies; None when it gave none of its own.
+    """From the plain, the steered and the policy's own replies; None when it gave none.
 
-    `answers` tells from a reply's relevance whether it answers its query.
+    Each reply counts for the trait its query is about, the one that steered replies to that query
+    show. `answers` tells from a reply's relevance whether it answers its query.
     """
-    own = [reply for reply in replies if reply.style == "own"]
-    if not own:
+    if not any(reply.style == "own" for reply in replies):
         return None
-    plain = try_dose(0.0, [r for r in replies if r.style == "plain"], judgements, answers)
-    trials = tuple(
-        try_dose(dose, [r for r in own if r.sample == sample], judgements, answers)
-        for sample, dose in enumerate(config.tried)
-    )
-    return Doses(plain, trials, choose_dose(trials, plain, config))
+    about = {reply.query_id: reply.trait for reply in replies if reply.style == "steered"}
+    judged = {(judgement.reply_id, judgement.trait): judgement for judgement in judgements}
+
+    def trial(dose: float, style: str, sample: int | None = None) -> DoseTrial:
+        said = [
+            reply
+            for reply in replies
+            if reply.style == style
+            and reply.query_id in about
+            and (sample is None or reply.sample == sample)
+        ]
+        return try_dose(dose, [(r, judged[r.id, about[r.query_id]]) for r in said], answers)
+
+    plain, steered = trial(0.0, "plain"), trial(0.0, "steered")
+    trials = tuple(trial(dose, "own", sample) for sample, dose in enumerate(config.tried))
+    return Doses(plain, steered, trials, choose_dose(trials, plain, steered, config))
 
 
 def try_dose(
     dose: float,
-    replies: Sequence[Reply],
-    judgements: Sequence[Judgement],
+    said: Sequence[tuple[Reply, Judgement]],
     answers: Callable[[float | None], bool | None],
 ) -> DoseTrial:
-    """Means over the replies at one dose, and over all traits they were judged for.
-
-    A reply whose relevance is missing does not answer.
-    """
-    by_reply = {judgement.reply_id: judgement for judgement in judgements}
-    ids = {reply.id for reply in replies}
-    contrasts = [j.contrast for j in judgements if j.reply_id in ids and j.contrast is not None]
+    """Means over the replies at one dose. A reply whose relevance is missing does not answer."""
+    contrasts = [judgement.contrast for _, judgement in said if judgement.contrast is not None]
     return DoseTrial(
         dose=dose,
-        replies=len(replies),
+        replies=len(said),
         contrast=fmean(contrasts) if contrasts else None,
-        answers=fmean(bool(answers(by_reply[reply.id].relevance)) for reply in replies),
-        repetition=fmean(repeated_share(reply.text) for reply in replies),
-        tokens=fmean(reply.tokens for reply in replies),
+        answers=fmean(bool(answers(judgement.relevance)) for _, judgement in said),
+        repetition=fmean(repeated_share(reply.text) for reply, _ in said),
+        tokens=fmean(reply.tokens for reply, _ in said),
     )
 
 
-def choose_dose(trials: Sequence[DoseTrial], plain: DoseTrial, config: DoseConfig) -> float:
-    """The largest dose that keeps `config.answers` of the plain replies' answering and hardly
-    repeats itself more; the smallest when none does.
+def choose_dose(
+    trials: Sequence[DoseTrial], plain: DoseTrial, steered: DoseTrial, config: DoseConfig
+) -> float:
+    """The largest dose that keeps `config.answers` of the plain replies' answering, hardly repeats
+    itself more than they do, and is no more of the character than the steered replies are; the
+    smallest that was tried when none is.
+
+    Between two doses that were tried, what they came to is taken to change in a straight line.
     """
-    able = [
-        trial.dose
-        for trial in trials
-        if trial.answers >= config.answers * plain.answers
-        and trial.repetition <= plain.repetition + config.repetition
-    ]
-    return max(able) if able else min(trial.dose for trial in trials)
+    tried = sorted(trials, key=lambda trial: trial.dose)
+    doses = [trial.dose for trial in tried]
+    fine = np.arange(doses[0], doses[-1] + STEP / 2, STEP).round(2)
+
+    def between(values: Sequence[float]) -> NDArray[np.float64]:
+        return np.interp(fine, doses, values)
+
+    able = between([t.answers for t in tried]) >= config.answers * plain.answers
+    able &= between([t.repetition for t in tried]) <= plain.repetition + config.repetition
+    contrasts = [t.contrast for t in tried if t.contrast is not None]
+    if steered.contrast is not None and len(contrasts) == len(tried):
+        able &= between(contrasts) <= steered.contrast
+    return float(fine[able].max()) if able.any() else doses[0]

@@ -136,11 +136,12 @@ def report() -> Report:
         reward_card=None,
         doses=Doses(
             DoseTrial(0.0, 110, -0.1, 0.9, 0.002, 60.0),
+            DoseTrial(0.0, 330, 0.1, 0.8, 0.01, 50.0),
             (
                 DoseTrial(0.5, 110, 0.0, 0.88, 0.01, 55.0),
                 DoseTrial(1.0, 110, None, 0.47, 0.168, 51.4),
             ),
-            chosen=0.5,
+            chosen=0.65,
         ),
         steps=[
             *(Step(f"a{i}", "distill", i, "loss", 1 / i) for i in range(1, 6)),

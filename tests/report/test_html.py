@@ -217,8 +217,10 @@ def test_the_reward_model_s_card(report: Report, page: Page) -> None:
 def test_the_doses_stand_beside_the_base_model(page: Page) -> None:
     text = page.text("training")
     assert "base \u22120.100 90 % 0 % 60 110" in text
-    assert "50 % (kept) +0.000 88 % 1 % 55 110" in text
+    assert "base, steered +0.100 80 % 1 % 50 330" in text
+    assert "50 % +0.000 88 % 1 % 55 110" in text
     assert "100 % missing 47 % 17 % 51 110" in text
+    assert "DPO went on from 65 % of it" in text
 
 
 def test_the_funnel_names_reasons(page: Page) -> None:

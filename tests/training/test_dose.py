@@ -16,42 +16,44 @@ from character.training.policy import adapter_name, at_dose
 
 CONFIG = DoseConfig(answers=0.9, repetition=0.03)
 PLAIN = DoseTrial(0.0, 10, 0.0, answers=0.8, repetition=0.01, tokens=60)
+STEERED = DoseTrial(0.0, 10, 0.2, answers=0.8, repetition=0.01, tokens=60)
 
 
-def trial(dose: float, answers: float, repetition: float = 0.0) -> DoseTrial:
-    return DoseTrial(dose, 10, 0.1, answers, repetition, 50)
+def trial(
+    dose: float, answers: float = 0.8, repetition: float = 0.0, contrast: float | None = 0.1
+) -> DoseTrial:
+    return DoseTrial(dose, 10, contrast, answers, repetition, 50)
 
 
 @pytest.mark.parametrize(
     ("trials", "dose"),
     [
         ([trial(0.5, 0.8), trial(0.75, 0.75), trial(1.0, 0.721)], 1.0),  # 90 % of 0.8 is 0.72
-        ([trial(0.5, 0.8), trial(0.75, 0.75), trial(1.0, 0.719)], 0.75),
-        ([trial(0.5, 0.8), trial(0.75, 0.8, 0.05), trial(1.0, 0.8, 0.04)], 1.0),
-        ([trial(0.5, 0.8), trial(0.75, 0.8, 0.05), trial(1.0, 0.8, 0.041)], 0.5),
+        ([trial(0.5, 0.8), trial(0.75, 0.75), trial(1.0, 0.69)], 0.85),  # 0.726; at 0.9 0.714
         ([trial(0.5, 0.5), trial(1.0, 0.6)], 0.5),  # none is able: as little as was tried
+        ([trial(0.5), trial(0.75, 0.8, 0.05), trial(1.0, 0.8, 0.04)], 1.0),
+        ([trial(0.5), trial(0.75, 0.8, 0.05), trial(1.0, 0.8, 0.06)], 0.7),
+        ([trial(0.5), trial(1.0, contrast=0.2)], 1.0),
+        ([trial(0.5), trial(1.0, contrast=0.3)], 0.75),  # there it is as much as the steered
+        ([trial(0.5), trial(1.0, contrast=None)], 1.0),  # not known to be too much
+        ([trial(0.6)], 0.6),
     ],
 )
-def test_the_largest_dose_that_answers_and_does_not_loop(
+def test_the_largest_dose_that_answers_does_not_loop_and_does_not_overdo_it(
     trials: list[DoseTrial], dose: float
 ) -> None:
-    assert choose_dose(trials, PLAIN, CONFIG) == dose
-    assert choose_dose(trials[::-1], PLAIN, CONFIG) == dose
+    assert choose_dose(trials, PLAIN, STEERED, CONFIG) == dose
+    assert choose_dose(trials[::-1], PLAIN, STEERED, CONFIG) == dose
 
 
 def test_a_trial_is_the_mean_of_its_replies() -> None:
-    replies = [
-        a_reply("a", text="a b c d e f g", tokens=8),
-        a_reply("b", text="a b c d a b c d", tokens=9),  # one 4-gram of five occurred before
-        a_reply("c", text="", tokens=1),
+    said = [
+        (a_reply("a", text="a b c d e f g", tokens=8), a_judgement("a", 0.5, relevance=1.0)),
+        # one 4-gram of five occurred before
+        (a_reply("b", text="a b c d a b c d", tokens=9), a_judgement("b", 0.1, relevance=0.0)),
+        (a_reply("c", text="", tokens=1), a_judgement("c", None, relevance=None)),
     ]
-    judgements = [
-        a_judgement("a", 0.5, relevance=1.0),
-        a_judgement("b", 0.1, relevance=0.0),
-        a_judgement("c", None, relevance=None),
-        a_judgement("of another dose", 9.0),
-    ]
-    found = try_dose(0.5, replies, judgements, lambda r: None if r is None else r > 0.5)
+    found = try_dose(0.5, said, lambda r: None if r is None else r > 0.5)
     assert found == DoseTrial(
         0.5,
         3,
@@ -62,25 +64,26 @@ def test_a_trial_is_the_mean_of_its_replies() -> None:
     )
 
 
-def test_a_trial_counts_every_trait_of_a_constitution() -> None:
-    judgements = [a_judgement("a", 0.5), a_judgement("a", 0.1, trait="warm")]
-    found = try_dose(0.5, [a_reply("a")], judgements, lambda r: True)
-    assert found.contrast == pytest.approx(0.3)
-
-
-def test_each_dose_is_tried_on_its_own_sample() -> None:
+def test_each_dose_is_tried_on_its_own_sample_for_the_trait_of_its_query() -> None:
     replies = [
-        a_reply("p", style="plain"), a_reply("s", style="steered"),
+        a_reply("p", style="plain"), a_reply("s", style="steered", trait="brisk"),
         a_reply("half", style="own", sample=0), a_reply("whole", style="own", sample=1),
     ]  # fmt: skip
     relevance = {"p": 1.0, "s": 0.0, "half": 1.0, "whole": 0.0}
-    judgements = [a_judgement(name, 0.0, relevance=value) for name, value in relevance.items()]
-    config = DoseConfig(tried=(0.5, 1.0))
+    judgements = [
+        a_judgement(name, contrast, trait=trait, relevance=value)
+        for name, value in relevance.items()
+        for trait, contrast in (("brisk", 0.5), ("warm", 9.0))
+    ]
+    config = DoseConfig(tried=(0.5, 1.0), answers=0.75)
     tried = try_doses(replies, judgements, lambda r: r == 1, config)
     assert tried is not None
-    assert (tried.plain.dose, tried.plain.answers) == (0.0, 1.0)
-    assert [(t.dose, t.answers) for t in tried.trials] == [(0.5, 1.0), (1.0, 0.0)]
-    assert tried.chosen == 0.5
+    assert (tried.plain.answers, tried.plain.replies) == (1.0, 1)
+    assert (tried.steered.answers, tried.steered.contrast) == (0.0, 0.5)
+    assert [(t.dose, t.answers, t.contrast) for t in tried.trials] == [
+        (0.5, 1.0, 0.5), (1.0, 0.0, 0.5),
+    ]  # fmt: skip
+    assert tried.chosen == 0.6  # at 0.65 only 70 % answer
     assert try_doses(replies[:2], judgements, lambda r: True, config) is None
 
 
