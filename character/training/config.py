@@ -54,6 +54,9 @@ class DistillConfig(BatchConfig):
         ge=0,
         description="How far past the good-example teacher, away from the bad-example one.",
     )
+    no_repeat_ngram_size: int = Field(
+        default=4, ge=0, description="The teacher never says so many tokens twice; 0: it may."
+    )
     epochs: int = Field(default=2, ge=0)
     learning_rate: float = Field(default=5e-4, gt=0)
     batch: int = Field(default=16, ge=1)

@@ -49,7 +49,7 @@ def distill(
 def lesson_loss(policy: PeftModel, batch: LessonBatch) -> torch.Tensor:
     """Weighted mean KL a token, in nats; 0 when no token has a weight."""
     states, embedding = last_states(policy, batch.input_ids, batch.attention_mask)
-    total = linear_kl(states[batch.taught], batch.teacher, batch.weights, embedding)
+    total = linear_kl(states[batch.taught], batch.teacher, batch.weights, embedding, batch.barred)
     return total / batch.weights.sum().clamp_min(torch.finfo(torch.float32).tiny)
 
 

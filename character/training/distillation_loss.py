@@ -10,7 +10,9 @@ z = W h and teacher probabilities p,
     dL/dh_t = W^T dL/dz_t.
 
 (Hinton et al. 2015, equation 2, at temperature 1; chunking as in Liger-Kernel's fused linear
-cross-entropy, Hsu et al. 2024.)
+cross-entropy, Hsu et al. 2024.) Tokens can be barred from the teacher: where student and teacher
+agree on all else, the loss is then -log(1 - q(barred)), the unlikelihood loss of Welleck et al.
+2019 (equation 4).
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from torch import Tensor
 
 CHUNK = 128  # tokens whose logits exist at once; larger blocks are mapped anew each time
 
+BARRED = -1e4  # a logit, finite so that no probability times its logarithm stays 0
+
 
 class _LinearKL(torch.autograd.Function):
     @staticmethod
@@ -31,13 +35,17 @@ class _LinearKL(torch.autograd.Function):
         teacher: Tensor,
         weights: Tensor,
         embedding: Tensor,
+        barred: Tensor,
     ) -> Tensor:
         gradient = torch.empty_like(student)
         total = torch.zeros((), dtype=torch.float32, device=student.device)
         for start in range(0, len(student), CHUNK):
             part = slice(start, start + CHUNK)
             log_q = torch.log_softmax((student[part] @ embedding.T).float(), dim=-1)
-            log_p = torch.log_softmax((teacher[part] @ embedding.T).float(), dim=-1)
+            logits = (teacher[part] @ embedding.T).float()
+            at, token = barred[(barred[:, 0] >= start) & (barred[:, 0] < start + CHUNK)].T
+            logits[at - start, token] = BARRED
+            log_p = torch.log_softmax(logits, dim=-1)
             p = log_p.exp()
             divergence = torch.linalg.vecdot(p, log_p.sub_(log_q))
             total += divergence @ weights[part]
@@ -47,9 +55,9 @@ class _LinearKL(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, *outputs: Tensor) -> tuple[Tensor, None, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * outputs[0].to(gradient.dtype), None, None, None
+        return gradient * outputs[0].to(gradient.dtype), None, None, None, None
 
 
 def linear_kl(
@@ -57,13 +65,15 @@ def linear_kl(
     teacher: Tensor,
     weights: Tensor,
     embedding: Tensor,
+    barred: Tensor,
 ) -> Tensor:
     """Weighted sum over tokens of KL(teacher || student), a scalar in nats.
 
     student and teacher are last hidden states, (tokens, width); weights w, (tokens,); embedding
-    (vocabulary, width), frozen: it gets no gradient.
+    (vocabulary, width), frozen: it gets no gradient; barred (n, 2), pairs of a position and a
+    word of the vocabulary that the teacher gives no probability there.
     """
     teacher = teacher.to(student.dtype)
     return _LinearKL.apply(  # type: ignore[no-untyped-call]
-        student, teacher, weights, embedding.detach()
+        student, teacher, weights, embedding.detach(), barred
     )

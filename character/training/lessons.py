@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -20,13 +22,15 @@ from character.training.config import AnchorsConfig, DistillConfig
 class Lesson:
     """One reply to one plain prompt, and the states a teacher predicts it from.
 
-    prompt and reply are token ids; teacher is (len(reply), width).
+    prompt and reply are token ids; teacher is (len(reply), width). barred are pairs of a position
+    in the reply and a token that the teacher would not say there.
     """
 
     prompt: list[int]
     reply: list[int]
     teacher: Tensor
     weight: float
+    barred: Sequence[tuple[int, int]] = ()
 
 
 def character_lessons(
@@ -38,8 +42,9 @@ def character_lessons(
 ) -> list[Lesson]:
     """Replies to learn from the base model prompted with the trait's good examples.
 
-    With guidance the teacher is pushed away from the bad examples, see `guided`. `weight` is the
-    trait's in its constitution, beside 1 for an anchor.
+    With guidance the teacher is pushed away from the bad examples, see `guided`; what it has said
+    in this reply it does not say again, see `repeating`. `weight` is the trait's in its
+    constitution, beside 1 for an anchor.
     """
     good = _states(base, demonstrations(trait, "good"), said)
     teachers = good
@@ -51,7 +56,9 @@ def character_lessons(
             for (ids, towards), (_, away) in zip(good, bad, strict=True)
         ]
     return [
-        Lesson(_prompt(base, query), ids, states, weight)
+        Lesson(
+            _prompt(base, query), ids, states, weight, repeating(ids, config.no_repeat_ngram_size)
+        )
         for (query, _), (ids, states) in zip(said, teachers, strict=True)
     ]
 
@@ -68,6 +75,22 @@ def guided(towards: Tensor, away: Tensor, end: Tensor, guidance: float) -> Tenso
     along = (difference @ spared) / (spared @ spared)
     difference = difference - along.unsqueeze(-1) * spared
     return (towards.float() + guidance * difference).to(towards.dtype)
+
+
+def repeating(ids: Sequence[int], size: int) -> list[tuple[int, int]]:
+    """(position, token) of every token that would there complete an n-gram said before.
+
+    What transformers' no_repeat_ngram_size forbids when it generates; none for a size of 0.
+    """
+    if not size:
+        return []
+    followed: dict[tuple[int, ...], set[int]] = defaultdict(set)
+    barred = []
+    for position in range(size - 1, len(ids)):
+        before = tuple(ids[position - size + 1 : position])
+        barred += [(position, token) for token in sorted(followed[before])]
+        followed[before].add(ids[position])
+    return barred
 
 
 def anchor_lessons(base: LocalModel, queries: Sequence[str], config: AnchorsConfig) -> list[Lesson]:
@@ -90,7 +113,8 @@ def anchor_lessons(base: LocalModel, queries: Sequence[str], config: AnchorsConf
 class LessonBatch:
     """input_ids and attention_mask (rows, longest); taught marks the states to compare.
 
-    teacher (tokens, width) and weights (tokens,) follow `taught` in row-major order.
+    teacher (tokens, width) and weights (tokens,) follow `taught` in row-major order; barred (n, 2)
+    are rows of these two and tokens of the vocabulary.
     """
 
     input_ids: Tensor
@@ -98,6 +122,7 @@ class LessonBatch:
     taught: Tensor
     teacher: Tensor
     weights: Tensor
+    barred: Tensor
 
     def to(self, device: torch.device) -> LessonBatch:
         """The same batch there; the trainer's data loader asks for it."""
@@ -117,12 +142,19 @@ def collate(lessons: Sequence[Lesson]) -> LessonBatch:
         # the state at position t predicts the token at t + 1
         taught[row, len(lesson.prompt) - 1 : len(ids) - 1] = True
     lengths = torch.tensor([len(lesson.reply) for lesson in lessons])
+    starts = [0, *accumulate(len(lesson.reply) for lesson in lessons)]
+    barred = [
+        (start + position, token)
+        for start, lesson in zip(starts, lessons, strict=False)
+        for position, token in lesson.barred
+    ]
     return LessonBatch(
         input_ids,
         attention_mask,
         taught,
         teacher=torch.cat([lesson.teacher for lesson in lessons]),
         weights=torch.tensor([lesson.weight for lesson in lessons]).repeat_interleave(lengths),
+        barred=torch.tensor(barred, dtype=torch.long).reshape(-1, 2),
     )
 
 

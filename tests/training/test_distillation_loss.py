@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from math import log
 
 import pytest
@@ -13,6 +13,8 @@ from character.training.distillation_loss import CHUNK, linear_kl
 
 WIDTH, VOCABULARY = 8, 30
 
+NONE = torch.empty(0, 2, dtype=torch.long)
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -22,6 +24,7 @@ class Inputs:
     teacher: Tensor
     weights: Tensor
     embedding: Tensor
+    barred: Tensor = field(default_factory=NONE.clone)
 
 
 def inputs(count: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Inputs:
@@ -39,14 +42,17 @@ def inputs(count: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Inp
 
 
 def loss_of(given: Inputs) -> Tensor:
-    return linear_kl(*(getattr(given, field.name) for field in fields(given)))
+    return linear_kl(*(getattr(given, each.name) for each in fields(given)))
 
 
 def plain_loss(given: Inputs) -> Tensor:
     """The same from its definition, in the student's own precision."""
     p = (given.teacher @ given.embedding.T).softmax(-1)
+    for position, word in given.barred.tolist():
+        p[position, word] = 0
+    p = p / p.sum(-1, keepdim=True)
     log_q = (given.student @ given.embedding.T).log_softmax(-1)
-    return (given.weights * (p * (p.log() - log_q)).sum(-1)).sum()
+    return (given.weights * (torch.xlogy(p, p) - p * log_q).sum(-1)).sum()
 
 
 def gradient(loss: Tensor, given: Inputs) -> Tensor:
@@ -59,6 +65,24 @@ def test_loss_and_gradient_equal_those_of_a_plain_implementation(count: int) -> 
     ours, plain = loss_of(given), plain_loss(given)
     assert ours.item() == pytest.approx(plain.item(), rel=1e-5)
     torch.testing.assert_close(gradient(ours, given), gradient(plain, given), rtol=1e-4, atol=1e-5)
+
+
+def test_barred_words_are_no_part_of_the_teacher_in_any_block() -> None:
+    barred = torch.tensor([[0, 3], [0, 7], [CHUNK - 1, 1], [CHUNK, 1], [CHUNK + 4, 29]])
+    given = replace(inputs(CHUNK + 5), barred=barred)
+    ours, plain = loss_of(given), plain_loss(given)
+    assert ours.item() == pytest.approx(plain.item(), rel=1e-5)
+    torch.testing.assert_close(gradient(ours, given), gradient(plain, given), rtol=1e-4, atol=1e-5)
+
+
+def test_barring_what_both_would_say_is_the_unlikelihood_loss() -> None:
+    states = torch.tensor([[log(6), log(3), 0.0]], requires_grad=True)  # .6, .3, .1
+    given = Inputs(states, states.detach(), torch.ones(1), torch.eye(3), torch.tensor([[0, 0]]))
+    loss = loss_of(given)
+    assert loss.item() == pytest.approx(-log(1 - 0.6), rel=1e-6)
+    # q - p, with p = (0, .75, .25)
+    expected = torch.tensor([[0.6, -0.45, -0.15]])
+    torch.testing.assert_close(gradient(loss, given), expected, rtol=1e-6, atol=1e-7)
 
 
 def test_two_tokens_worked_by_hand() -> None:

@@ -25,6 +25,7 @@ from character.training.lessons import (
     character_lessons,
     collate,
     guided,
+    repeating,
 )
 
 if TYPE_CHECKING:
@@ -71,6 +72,16 @@ def test_a_batch_worked_by_hand() -> None:
     assert batch.taught.int().tolist() == [[0, 0, 1, 1, 0], [1, 1, 1, 0, 0]]
     assert batch.teacher.tolist() == [[1, 4], [1, 5], [0.5, 7], [0.5, 8], [0.5, 9]]
     assert batch.weights.tolist() == [1, 1, 0.5, 0.5, 0.5]
+
+
+def test_barred_tokens_keep_their_place_in_a_batch() -> None:
+    lessons = [
+        replace(lesson([1, 2], [4, 5], 1.0), barred=[(1, 9)]),
+        lesson([3], [6], 1.0),
+        replace(lesson([6], [7, 8, 9], 0.5), barred=[(0, 4), (2, 5)]),
+    ]
+    assert collate(lessons).barred.tolist() == [[1, 9], [3, 4], [5, 5]]
+    assert collate([lesson([3], [6], 1.0)]).barred.shape == (0, 2)
 
 
 def test_a_batch_moves_to_a_device_as_a_whole() -> None:
@@ -143,6 +154,31 @@ def test_guidance_moves_the_teacher(
     steps = [later - earlier for earlier, later in pairwise(teachers)]
     torch.testing.assert_close(steps[0], steps[1], rtol=1e-3, atol=1e-4)  # a straight line
     assert steps[0].abs().max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("size", "ids", "barred"),
+    [
+        (2, [1, 2, 1, 3, 1, 2], [(3, 2), (5, 2), (5, 3)]),  # 1 was followed by 2, then by 3
+        (3, [1, 2, 1, 3, 1, 2], []),
+        (3, [1, 2, 1, 2, 1], [(4, 1)]),  # 1, 2 was followed by 1
+        (1, [1, 2, 1], [(1, 1), (2, 1), (2, 2)]),
+        (0, [1, 1, 1], []),
+        (4, [1], []),
+    ],
+)
+def test_what_would_repeat_an_n_gram(
+    size: int, ids: list[int], barred: list[tuple[int, int]]
+) -> None:
+    assert repeating(ids, size) == barred
+
+
+def test_the_teacher_does_not_repeat_itself(base: LocalModel, small_trait: Trait) -> None:
+    reply = Reply("r", "q", "steered", "brisk", 0, 1, "m", "no no no no", 4, True, ())
+    (taught,) = character_lessons(
+        base, small_trait, [("Why?", reply)], DistillConfig(no_repeat_ngram_size=2)
+    )
+    assert taught.barred == repeating(taught.reply, 2) != []
 
 
 # --- anchors ---
