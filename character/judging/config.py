@@ -17,10 +17,10 @@ class RankingConfig(BaseModel):
         default=1.5, ge=0, description="Weight of the checks, in spreads of the contrast."
     )
     relevance: float = Field(
-        default=0.5, ge=0, description="Weight of the relevance, each in its own spreads."
+        default=1.0, ge=0, description="Weight of the relevance, each in its own spreads."
     )
     length: float = Field(
-        default=2.0,
+        default=3.0,
         ge=0,
         description="What a log-ratio to the plain replies' length costs, in spreads of the "
         "contrast, where no trait sets its length free.",
