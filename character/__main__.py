@@ -8,6 +8,7 @@ import click
 
 COMMANDS = {
     "build": "Build a character: traits in, a trained model and a report out.",
+    "cache": "Look at the answers kept from models behind APIs, and prune them.",
     "chat": "Talk to the base model and a trained one side by side.",
     "check": "Read trait files and say everything that is wrong with them.",
 }

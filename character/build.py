@@ -26,6 +26,13 @@ DEFAULT, QUICK = "default", "quick"
 @click.option("--out", type=click.Path(file_okay=False), help="Run folder [runs/<trait>-<hash>].")
 @click.option("--until", metavar="STAGE", default="report", help="Stop after this stage.")
 @click.option("--quick", is_flag=True, help="A smoke build in about a minute.")
+@click.option(
+    "--max-cost",
+    type=click.FloatRange(0, min_open=True),
+    metavar="DOLLARS",
+    help="What models behind APIs may cost in all.",
+)
+@click.option("--batch", is_flag=True, help="Ask models behind APIs in batches, at half the price.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @friendly
 def main(
@@ -37,6 +44,8 @@ def main(
     out: str | None,
     until: str,
     quick: bool,
+    max_cost: float | None,
+    batch: bool,
     dry_run: bool,
 ) -> None:
     """Build a character. The same command again goes on where it was stopped."""
@@ -50,11 +59,13 @@ def main(
     console = Console()
     if seed is not None:
         settings = (*settings, f"seed={seed}")
+    if batch:
+        settings = (*settings, "requests.batch=true")
     job = prepare((*first, *more), QUICK if quick else recipe, settings, out, until)
     if dry_run:
         console.print(plan_table(job.planned(), str(job.folder)))
     else:
-        run_job(job, console)
+        run_job(job, console, max_cost)
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def main(run: Path, message: tuple[str, ...], seed: int, max_tokens: int) -> Non
     from rich.text import Text
 
     from character.models.base import Message, Request, Sampling
-    from character.models.names import load_model
+    from character.models.loading import load_model
     from character.report.terminal import printable
 
     console = Console(markup=False)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from character.data.queries import yield_of
 from character.diffing.outcome import BASE, TRAINED, contrast_metric, outcome_of
 from character.job import Job
 from character.judging.ranking import quality_floor
+from character.models.served import tallies
 from character.report.cards import dataset_card, model_card
 from character.report.content import Comparison, FunnelStep, Report, StageCost
 from character.report.html import render_report
@@ -25,7 +27,7 @@ from character.rows import (
     Reward,
     Step,
 )
-from character.run import Run, plain, versions
+from character.run import ASKED, Run, plain, versions
 from character.store.store import Store
 from character.training.dose import Doses, try_doses
 from character.training.reward_card import RewardCard, reward_card
@@ -35,7 +37,7 @@ REPORT = "report.html"
 
 def finish(job: Job, run: Run) -> Report:
     """Write report.html, the cards and run.json, and print how it went."""
-    report = gather(job, run.store)
+    report = gather(job, run.store, run.recorded(ASKED))
     (run.folder / REPORT).write_text(render_report(report), encoding="utf-8")
     (run.folder / "policy" / "README.md").write_text(model_card(report), encoding="utf-8")
     named = {"held_out": "test"}  # as the saved dataset calls its splits
@@ -56,8 +58,8 @@ def finish(job: Job, run: Run) -> Report:
     return report
 
 
-def gather(job: Job, store: Store) -> Report:
-    """Everything the renderers need, from the stored rows alone."""
+def gather(job: Job, store: Store, asked: Sequence[Mapping[str, Any]] | None = None) -> Report:
+    """Everything the renderers need, from the stored rows and the record of what was `asked`."""
     recipe, queries = job.recipe, store.all(Query)
     measurements = store.all(Measurement)
     costs = [StageCost(s.name, s.seconds, s.peak_bytes) for s in store.finished().values()]
@@ -77,6 +79,7 @@ def gather(job: Job, store: Store) -> Report:
         doses=_doses(job, store),
         steps=store.all(Step),
         costs=costs,
+        asked=tuple(tallies(asked).values()),
         versions=versions(),
         recipe=recipe.model_dump(mode="json"),
     )

@@ -14,9 +14,10 @@ import psutil
 from rich.console import Console
 
 from character import prompts
-from character.data.queries import TEMPLATE
+from character.data.queries import TEMPLATES
 from character.errors import RecipeError, ResourceError, SpecError
-from character.models.names import check_name, check_trainable
+from character.models.folders import check_weights
+from character.models.loading import check_name, check_trainable
 from character.plan import STAGES, PlannedStage, plan
 from character.progress import Reporter
 from character.recipe import Recipe, load_recipe
@@ -59,8 +60,8 @@ def prepare(
     constitution = load_constitution(traits)
     recipe = load_recipe(recipe_name, settings)
     check_trainable(recipe.roles.policy)
-    for name in (recipe.roles.writer, recipe.roles.judge):
-        check_name(name)
+    check_weights(recipe.roles.judge)  # whose log-probabilities are read
+    check_name(recipe.roles.writer)
     for trait in constitution.traits:
         if trait.expect != "up":
             raise SpecError(
@@ -69,8 +70,8 @@ def prepare(
             )
     identity = {
         "traits": constitution.digest,
-        "recipe": recipe.model_dump(mode="json"),
-        "templates": {TEMPLATE: prompts.digest(TEMPLATE)},
+        "recipe": recipe.model_dump(mode="json", exclude={"requests"}),  # which decides no data
+        "templates": {name: prompts.digest(name) for name in TEMPLATES},
         "character": version("character"),
     }
     short = content_id(identity)[:8]
@@ -97,8 +98,8 @@ def check_resources(folder: Path) -> None:
         )
 
 
-def run_job(job: Job, console: Console) -> Path:
-    """Build, measure and write the report; returns the run folder."""
+def run_job(job: Job, console: Console, cap: float | None = None) -> Path:
+    """Build, measure and write the report; returns the run folder. `cap` is in dollars."""
     check_resources(job.folder)
     from character.quiet import hush_libraries
 
@@ -108,7 +109,7 @@ def run_job(job: Job, console: Console) -> Path:
     from character.run import Run
 
     with Run.open(job.folder, job.identity, Reporter(console)) as run:
-        build(job.constitution, job.recipe, run, job.until)
+        build(job.constitution, job.recipe, run, job.until, cap)
         if job.until == STAGES[-1]:
             finish(job, run)
         else:

@@ -7,8 +7,9 @@ spec -> queries -> replies -> judgements -> distilled policy -> its own replies,
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from itertools import groupby
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from datasets import Dataset, DatasetDict
 
 from character.data.anchors import KINDS, anchor_queries
 from character.data.pairs import best_replies, pairs_from
-from character.data.queries import write_queries, yield_of
+from character.data.queries import drafts_wanted, write_queries, yield_of
 from character.data.replies import (
     PlannedReply,
     language_of,
@@ -44,8 +45,15 @@ from character.judging.likelihood import (
     relevance,
 )
 from character.judging.ranking import quality_floor, rank_replies
+from character.models.base import ChatModel
+from character.models.budget import Budget
+from character.models.cache import shared_cache
+from character.models.config import RequestsConfig
+from character.models.folders import model_folder
+from character.models.loading import Serving, identity_of, load_local, load_served
 from character.models.local import LocalModel
-from character.models.names import load_model, model_folder, model_identity
+from character.models.names import has_weights
+from character.models.served import ServedModel, tallies
 from character.progress import Bar
 from character.recipe import Recipe
 from character.rows import (
@@ -60,7 +68,7 @@ from character.rows import (
     Row,
     content_id,
 )
-from character.run import Chunk, Run
+from character.run import ASKED, Chunk, Run, plain
 from character.spec.constitution import Constitution
 from character.spec.demonstrations import demonstrations
 from character.training.dataset import dataset_of, trl_rows
@@ -75,6 +83,8 @@ from character.training.policy import (
 )
 from character.training.reward_model import rewards, train_reward_model
 
+JOURNAL = "spending.jsonl"
+
 
 @dataclass(frozen=True, slots=True)
 class _Build:
@@ -86,11 +96,21 @@ class _Build:
     models: Models
 
 
-def build(constitution: Constitution, recipe: Recipe, run: Run, until: str = "report") -> None:
-    """Run every stage up to `until`; what has finished is read from the run and not done again."""
-    for stage in _stages(_Build(constitution, recipe, run, Models(run))):
-        if stage == until:
-            return
+def build(
+    constitution: Constitution,
+    recipe: Recipe,
+    run: Run,
+    until: str = "report",
+    cap: float | None = None,
+) -> None:
+    """Run every stage up to `until`; what has finished is read from the run and not done again.
+
+    `cap` is what models behind APIs may cost in all, in dollars.
+    """
+    with closing(Models(run, recipe.requests, cap)) as models:
+        for stage in _stages(_Build(constitution, recipe, run, models)):
+            if stage == until:
+                return
 
 
 def _stages(this: _Build) -> Iterator[str]:
@@ -127,11 +147,18 @@ def _stages(this: _Build) -> Iterator[str]:
 def _queries(this: _Build) -> list[Query]:
     recipe = this.recipe
 
-    def make() -> list[Query]:
-        writer = this.models[recipe.roles.writer]
-        return write_queries(this.constitution, writer, recipe.queries, recipe.seed)
+    def make(bar: Bar) -> list[Query]:
+        writer = this.models.any(recipe.roles.writer)
 
-    return this.run.once("queries", "Queries", Query, make)
+        def drafted(count: int) -> None:
+            bar.add(count)
+            if isinstance(writer, ServedModel):
+                bar.note(f"${writer.budget.spent:.4f}")
+
+        return write_queries(this.constitution, writer, recipe.queries, recipe.seed, drafted)
+
+    drafts = sum(drafts_wanted(trait, recipe.queries) for trait in this.constitution.traits)
+    return this.run.once("queries", "Queries", Query, make, drafts, "drafts")
 
 
 def _replies(this: _Build, queries: Sequence[Query]) -> list[Reply]:
@@ -208,7 +235,9 @@ def _rankings(
         "rankings",
         "Rankings",
         Ranking,
-        lambda: rank_replies(this.constitution, queries, replies, judgements, this.recipe.ranking),
+        lambda bar: rank_replies(
+            this.constitution, queries, replies, judgements, this.recipe.ranking
+        ),
     )
 
 
@@ -216,7 +245,10 @@ def _pairs(
     this: _Build, rankings: Sequence[Ranking], queries: Sequence[Query], replies: Sequence[Reply]
 ) -> list[Pair]:
     return this.run.once(
-        "pairs", "Pairs", Pair, lambda: pairs_from(rankings, queries, replies, this.recipe.pairs)
+        "pairs",
+        "Pairs",
+        Pair,
+        lambda bar: pairs_from(rankings, queries, replies, this.recipe.pairs),
     )
 
 
@@ -394,7 +426,7 @@ def _measure(
     )
     floor = quality_floor(replies, judgements, recipe.ranking.floor)
 
-    def score() -> list[Measurement]:
+    def score(bar: Bar) -> list[Measurement]:
         judge = models[recipe.roles.judge]
         at_queries = [a for a in answers if a.query_id in {q.id for q in held}]
         said = [Said(a.prompt, a.text, a.ended) for a in at_queries]
@@ -403,9 +435,12 @@ def _measure(
             values = contrast(judge, trait, said)
             metric = contrast_metric(trait.id)
             rows += [measurement(a, metric, v) for a, v in zip(at_queries, values, strict=True)]
+            bar.add(1)
         foil = foils(query.text for query in held)
         fluency = mean_logprobs(base, at_queries)
+        bar.add(1)
         relevant = relevance(judge, said, foil, fluency if judge is base else None)
+        bar.add(1)
         for answer, value in zip(at_queries, relevant, strict=True):
             answered = floor.answers(value) if answer.text else False  # silence answers nothing
             rows.append(measurement(answer, "relevance", value))
@@ -415,33 +450,58 @@ def _measure(
         rows += [measurement(a, "fluency", v) for a, v in zip(at_queries, fluency, strict=True)]
         own = [(a, v) for a, v in zip(at_queries, fluency, strict=True) if a.subject == TRAINED]
         likely = mean_logprobs(new, [answer for answer, _ in own])
+        bar.add(1)
         for (answer, under_base), under_new in zip(own, likely, strict=True):
             gap = None if under_base is None or under_new is None else under_new - under_base
             rows.append(measurement(answer, "kl", gap))
         return rows
 
-    this.run.once("measure", "Measurements", Measurement, score)
+    passes = len(constitution.traits) + 3  # contrast for each trait, fluency, relevance, KL
+    this.run.once("measure", "Measurements", Measurement, score, passes, "passes")
 
 
 class Models:
     """The models of a build, each loaded when it is first needed and only once."""
 
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._loaded: dict[str, LocalModel] = {}
+    def __init__(self, run: Run, requests: RequestsConfig, cap: float | None) -> None:
+        self._run, self._requests, self._cap = run, requests, cap
+        self._local: dict[str, LocalModel] = {}
+        self._served: dict[str, ServedModel] = {}
 
     def __getitem__(self, name: str) -> LocalModel:
-        if name not in self._loaded:
-            model = load_model(name, self._run.reporter.say)
-            assert isinstance(model, LocalModel)
-            self._loaded[name] = model
-        return self._loaded[name]
+        """A model whose weights are needed."""
+        if name not in self._local:
+            self._local[name] = load_local(name, self._run.reporter.say)
+        return self._local[name]
+
+    def any(self, name: str) -> ChatModel:
+        """A model that is only asked, wherever it runs."""
+        if has_weights(name):
+            return self[name]
+        if name not in self._served:
+            self._served[name] = load_served(name, self._serving)
+        return self._served[name]
 
     def identity(self, name: str) -> str:
-        return model_identity(name, self.folder(name), self._run.reporter.say)
+        return identity_of(name, self._run.reporter.say)
 
     def folder(self, name: str) -> Path:
         return model_folder(name, self._run.reporter.say)
+
+    def close(self) -> None:
+        """Close the models behind APIs, and add to the run's record what they were asked."""
+        asked = tallies(self._run.recorded(ASKED))
+        for model in self._served.values():
+            tally = model.tally()
+            asked[tally.model] = asked[tally.model] + tally if tally.model in asked else tally
+            model.close()
+        if self._served:
+            self._run.record(**{ASKED: [plain(tally) for tally in asked.values()]})
+
+    @cached_property
+    def _serving(self) -> Serving:
+        budget = Budget(self._cap, self._run.folder / JOURNAL)
+        return Serving(self._requests, budget, shared_cache())
 
 
 def _no_pairs(rankings: Sequence[Ranking]) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from character.data.queries import drafts_wanted
+from character.models.names import has_weights
+from character.models.prices import price_of
 from character.recipe import Recipe
 from character.spec.constitution import Constitution
 
@@ -27,18 +29,21 @@ STAGES = (
 
 # Tokens a second of the bundled model on two cores with bf16, as a default build took its stages.
 WRITES, SCORES, TRAINS = 550.0, 2000.0, 750.0
+LISTED = 250  # tokens of a list of messages that a writer is shown
+LATENCY = 2.0  # seconds that a model behind an API takes to answer
 PROMPT = 35  # tokens of a query with its chat template
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedStage:
-    """`tokens` are written, scored or trained on, as the stage does."""
+    """`tokens` are written, scored or trained on, as the stage does. Dollars None is unknown."""
 
     stage: str
     what: str
     calls: int
     tokens: int
     seconds: float
+    dollars: float | None = 0.0
 
 
 def plan(constitution: Constitution, recipe: Recipe) -> list[PlannedStage]:
@@ -65,7 +70,7 @@ def plan(constitution: Constitution, recipe: Recipe) -> list[PlannedStage]:
     answers = 4 * held_out * recipe.measure.samples
     short = 4 * recipe.measure.questions
     return [
-        _written("queries", "drafts", drafts, recipe.queries.sampling.max_tokens),
+        _drafted(recipe, drafts),
         _written("replies", "replies", replies, length),
         _scored("judgements", "replies under each context", replies * contexts, PROMPT + length),
         _scored("distilled", "teacher passes", 2 * taught, PROMPT + length),
@@ -84,6 +89,17 @@ def plan(constitution: Constitution, recipe: Recipe) -> list[PlannedStage]:
 
 def minutes(stages: Sequence[PlannedStage]) -> float:
     return sum(stage.seconds for stage in stages) / 60
+
+
+def _drafted(recipe: Recipe, drafts: int) -> PlannedStage:
+    writer, length = recipe.roles.writer, recipe.queries.sampling.max_tokens
+    if has_weights(writer):
+        return _written("queries", "drafts", drafts, length)
+    seconds = drafts * LATENCY / recipe.requests.concurrency
+    quote = price_of(writer)
+    dollars = drafts * quote.price.most(LISTED, length) if quote else None
+    what = f"drafts by {writer}"
+    return PlannedStage("queries", what, drafts, drafts * length, seconds, dollars)
 
 
 def _written(stage: str, what: str, calls: int, length: int) -> PlannedStage:

@@ -30,6 +30,10 @@ class Bar:
     def add(self, count: int) -> None:
         self._progress.advance(self._task, count)  # type: ignore[arg-type]
 
+    def note(self, text: str) -> None:
+        """Something to read beside the bar while it runs."""
+        self._progress.update(self._task, note=text)  # type: ignore[arg-type]
+
     def to(self, done: int, total: int) -> None:
         self._progress.update(self._task, completed=done, total=total)  # type: ignore[arg-type]
 
@@ -61,12 +65,13 @@ class Reporter:
             _Rate(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
             console=self.console,
             transient=True,
             disable=not self.console.is_terminal,
         )
         with progress:
-            task = progress.add_task(title, total=total, unit=unit)
+            task = progress.add_task(title, total=total, unit=unit, note="")
             yield Bar(progress, task)
             done = int(progress.tasks[0].completed)
         seconds = time.monotonic() - started

@@ -17,6 +17,7 @@ from character.data.replies import RepliesConfig
 from character.diffing.config import MeasureConfig
 from character.errors import RecipeError
 from character.judging.config import RankingConfig
+from character.models.config import RequestsConfig
 from character.training.config import TrainingConfig
 from character.yaml_file import FaultyFileError, at, descend, read_yaml
 
@@ -51,6 +52,7 @@ class Recipe(BaseModel):
     pairs: PairsConfig = PairsConfig()
     training: TrainingConfig = TrainingConfig()
     measure: MeasureConfig = MeasureConfig()
+    requests: RequestsConfig = RequestsConfig()
 
 
 def load_recipe(reference: str, settings: Iterable[str] = ()) -> Recipe:

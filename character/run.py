@@ -24,6 +24,7 @@ from character.store.store import FinishedStage, Store
 
 DATABASE = "character.duckdb"
 RECORD = "run.json"
+ASKED = "asked"  # in the record: what models behind APIs were asked
 LOCK = ".lock"
 WORK = ".work"  # half-finished artefacts and checkpoints; gone when the run is complete
 LIBRARIES = ("character", "torch", "transformers", "trl", "peft", "datasets", "duckdb", "pydantic")
@@ -95,13 +96,23 @@ class Run:
         self.close()
 
     def once(
-        self, stage: str, title: str, kind: type[R], make: Callable[[], Sequence[R]]
+        self,
+        stage: str,
+        title: str,
+        kind: type[R],
+        make: Callable[[Bar], Sequence[R]],
+        total: int | None = None,
+        unit: str = "rows",
     ) -> list[R]:
-        """The stage's rows: from the store when it has finished, else made and kept whole."""
+        """The stage's rows: from the store when it has finished, else made and kept whole.
+
+        With a total, `make` moves the bar, in its own unit; else the bar counts the rows.
+        """
         if stage not in self.store.finished():
-            with self._timed(stage, title, None, "rows") as (bar, finish):
-                rows = make()
-                bar.add(len(rows))
+            with self._timed(stage, title, total, unit) as (bar, finish):
+                rows = make(bar)
+                if total is None:
+                    bar.add(len(rows))
                 finish(rows, len(rows))
         return self.store.all(kind)
 
@@ -159,9 +170,13 @@ class Run:
         known = json.loads(path.read_text(encoding="utf-8"))
         _write_json(path, known | facts)
 
+    def recorded(self, name: str) -> Any:
+        """A fact of run.json, or None."""
+        return json.loads((self.folder / RECORD).read_text(encoding="utf-8")).get(name)
+
     def hold(self, name: str, facts: dict[str, Any]) -> None:
         """Record facts at the first start; RunError when a later start finds others."""
-        known = json.loads((self.folder / RECORD).read_text(encoding="utf-8")).get(name)
+        known = self.recorded(name)
         if known is None:
             self.record(**{name: facts})
         elif known != facts:

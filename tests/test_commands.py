@@ -123,7 +123,7 @@ BAD = {
         "smollm2-135m",
     ),
     "judge name": ([*TRAITS, "--set", "roles.judge=gpt"], "'gpt' is not a model name."),
-    "writer behind an API": ([*TRAITS, "--set", "roles.writer=openai:x"], "behind an API"),
+    "writer behind an API": ([*TRAITS, "--set", "roles.writer=openai:x"], "export OPENAI_API_KEY="),
     "negative seed": ([*TRAITS, "--seed", "-1"], "-1 is not in the range"),
     "seed is no number": ([*TRAITS, "--seed", "many"], "'many' is not a valid integer"),
     "no traits": ([], "Missing option '--traits'"),

@@ -11,7 +11,18 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "character"
 STAGES = ("data", "judging", "training", "diffing")
-FRONT = ("__main__", "build", "chat", "check", "commands", "finish", "job", "pipeline", "run")
+FRONT = (
+    "__main__",
+    "build",
+    "cache",
+    "chat",
+    "check",
+    "commands",
+    "finish",
+    "job",
+    "pipeline",
+    "run",
+)
 SQL = re.compile(
     r"\b(SELECT\b.+\bFROM|INSERT\b.*\bINTO|CREATE (TABLE|INDEX|VIEW)|DELETE FROM"
     r"|UPDATE \w+ SET|(DROP|ALTER) TABLE)\b",
@@ -112,7 +123,13 @@ def test_a_renderer_reads_no_store_and_runs_nothing() -> None:
 def test_trl_and_peft_stay_in_training() -> None:
     assert {name.partition("/")[0] for name in importers("trl")} == {"training"}
     elsewhere = {name for name in importers("peft") if not name.startswith("training/")}
-    assert elsewhere == {"models/names.py"}  # merges an adapter into its base
+    assert elsewhere == {"models/checkpoint.py"}  # merges an adapter into its base
+
+
+def test_every_sdk_has_one_adapter() -> None:
+    assert importers("openai") == {"models/openai_api.py"}
+    assert importers("anthropic") == {"models/anthropic_api.py"}
+    assert importers("lmdb") == {"models/cache.py"}
 
 
 def test_only_the_store_speaks_sql() -> None:

@@ -11,7 +11,7 @@ from character.data.replies import RepliesConfig
 from character.diffing.config import MeasureConfig
 from character.job import Job
 from character.models.base import Sampling
-from character.plan import PROMPT, STAGES, WRITES, minutes, plan
+from character.plan import PROMPT, STAGES, WRITES, PlannedStage, minutes, plan
 from character.recipe import Recipe, load_recipe
 from character.shipped import names
 from character.training.config import AnchorsConfig, DoseConfig, TrainingConfig
@@ -53,6 +53,20 @@ def test_calls_and_tokens_by_hand() -> None:
     assert (written.tokens, scored.tokens) == (55 * 50, 220 * (PROMPT + 50))
     assert written.seconds == pytest.approx(55 * 50 / WRITES)
     assert found["reward_model", "pair tokens"].tokens == 40 * 2 * (PROMPT + 50)
+
+
+def test_a_writer_behind_an_api_has_a_price_or_an_unknown_one() -> None:
+    def queries(writer: str) -> PlannedStage:
+        roles = RECIPE.roles.model_copy(update={"writer": writer})
+        return plan(a_constitution(), RECIPE.model_copy(update={"roles": roles}))[0]
+
+    priced = queries(
+        "openai:gpt-5-mini"
+    )  # 22 drafts of 250 tokens in and 20 out, .25 and 2 dollars
+    assert priced.dollars == pytest.approx(22 * (250 * 0.25 + 20 * 2) / 1e6)
+    assert (priced.what, priced.tokens) == ("drafts by openai:gpt-5-mini", 440)
+    assert queries("http://localhost:1/v1#m").dollars is None
+    assert queries("bundled:smollm2-135m").dollars == 0.0
 
 
 def test_every_trait_adds_its_work_and_its_contexts() -> None:

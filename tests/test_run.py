@@ -156,7 +156,7 @@ def test_a_folder_in_use_by_another_process_is_refused(run: Run) -> None:
 def test_once_makes_the_rows_and_then_reads_them(run: Run) -> None:
     made = []
 
-    def make() -> list[Reward]:
+    def make(bar: Bar) -> list[Reward]:
         made.append(1)
         return [reward("a"), reward("b")]
 
@@ -166,7 +166,7 @@ def test_once_makes_the_rows_and_then_reads_them(run: Run) -> None:
 
 
 def test_once_that_makes_nothing_is_finished_too(run: Run) -> None:
-    assert run.once("rewards", "Rewards", Reward, list) == []
+    assert run.once("rewards", "Rewards", Reward, lambda bar: []) == []
     assert run.once("rewards", "Rewards", Reward, never) == []
 
 
@@ -175,13 +175,13 @@ def never(*_: Any) -> Any:
 
 
 def test_once_that_fails_keeps_nothing(run: Run) -> None:
-    def fail() -> list[Reward]:
+    def fail(bar: Bar) -> list[Reward]:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         run.once("rewards", "Rewards", Reward, fail)
     assert run.store.finished() == {}
-    assert run.once("rewards", "Rewards", Reward, lambda: [reward("a")]) == [reward("a")]
+    assert run.once("rewards", "Rewards", Reward, lambda bar: [reward("a")]) == [reward("a")]
 
 
 # --- each ---
@@ -296,7 +296,7 @@ def test_an_artefact_whose_rows_were_not_kept_is_made_again(tmp_path: Path) -> N
 
 def test_what_every_stage_took_is_recorded(run: Run) -> None:
     run.each("many", "Many", Reward, CHUNKS, rewards_of)
-    run.once("one", "One", Reward, lambda: [reward("x"), reward("y")])
+    run.once("one", "One", Reward, lambda bar: [reward("x"), reward("y")])
     run.artefact("folder", "Folder", lambda checkpoints, target, bar: [reward("z")])
     finished = run.store.finished()
     assert {name: stage.rows_made for name, stage in finished.items()} == {
@@ -314,12 +314,12 @@ def test_what_every_stage_took_is_recorded(run: Run) -> None:
 
 
 def test_seconds_count_the_work(run: Run) -> None:
-    def make() -> list[Reward]:
+    def make(bar: Bar) -> list[Reward]:
         time.sleep(0.2)
         return []
 
     run.once("slow", "Slow", Reward, make)
-    run.once("fast", "Fast", Reward, list)
+    run.once("fast", "Fast", Reward, lambda bar: [])
     finished = run.store.finished()
     assert finished["slow"].seconds >= 0.2 > finished["fast"].seconds
 

@@ -21,13 +21,14 @@ from scipy.sparse.csgraph import connected_components
 
 from character import prompts
 from character.data.anchors import NEUTRAL, anchor_queries
-from character.models.base import ChatModel, Request, Sampling
+from character.models.base import ChatModel, Generation, Message, OnDone, Request, Sampling
 from character.rows import Kind, Query, Source, Split, content_id
 from character.spec.constitution import Constitution
 from character.spec.schema import Trait
 
-TEMPLATE = "continue_queries"
+CONTINUE, ASK = TEMPLATES = ("continue_queries", "ask_for_query")
 EXAMPLE = "near-duplicate of an example"
+UNWRITTEN = {"refusal": "refused", "content filter": "filtered", "failed": "not answered"}
 
 
 class QueriesConfig(BaseModel):
@@ -54,21 +55,25 @@ class QueriesConfig(BaseModel):
 
 
 def write_queries(
-    constitution: Constitution, writer: ChatModel, config: QueriesConfig, seed: int
+    constitution: Constitution,
+    writer: ChatModel,
+    config: QueriesConfig,
+    seed: int,
+    on_draft: OnDone = lambda count: None,
 ) -> list[Query]:
     """Every query there is, dropped ones included with the reason, split by cluster.
 
     Each trait contributes its seed messages, its `unless` messages and what the writer makes of
     either; neutral queries ship. Clusters of near-duplicates never straddle the split, and a
     cluster that holds an example's message is dropped: examples steer, so they must not also
-    measure.
+    measure. `on_draft` is told how many more drafts there are.
     """
     queries: list[Query] = []
     for member in constitution.members:
         trait = member.trait
         queries += _given(trait)
-        queries += _written(trait, writer, config, seed)
-        queries += _written_unless(trait, writer, config, seed)
+        queries += _written(trait, writer, config, seed, on_draft)
+        queries += _written_unless(trait, writer, config, seed, on_draft)
     queries += [
         _query(text, "neutral", None, "", source="shipped")
         for text in anchor_queries(NEUTRAL)[: config.neutral]
@@ -100,7 +105,9 @@ def _given(trait: Trait) -> list[Query]:
     return seeds + [_query(text, "unless", trait, "") for text in trait.queries.unless]
 
 
-def _written(trait: Trait, writer: ChatModel, config: QueriesConfig, seed: int) -> list[Query]:
+def _written(
+    trait: Trait, writer: ChatModel, config: QueriesConfig, seed: int, on_draft: OnDone
+) -> list[Query]:
     count = drafts_wanted(trait, config) - _unless_wanted(trait, config)
     clauses = [clause.id for clause in trait.clauses]
     rooms = list(product(trait.queries.registers or [""], trait.queries.topics or [""], clauses))
@@ -114,29 +121,52 @@ def _written(trait: Trait, writer: ChatModel, config: QueriesConfig, seed: int) 
         seeds = draw.sample(trait.queries.seeds, min(config.shown, len(trait.queries.seeds)))
         messages += seeds[: config.shown - len(messages)]
         draw.shuffle(messages)
-        text = prompts.render(TEMPLATE, topic=topic, register=register, messages=messages)
-        requests.append(Request(text=text, seed=draw.getrandbits(31)))
+        requests.append(_draft(writer, messages, draw.getrandbits(31), topic, register))
     return [
-        _query(_first_line(generation.text), "on_trait", trait, clause, topic, register, "writer")
+        _drafted(generation, "on_trait", trait, clause, topic, register)
         for (register, topic, clause), generation in zip(
-            drafts, writer.generate(requests, config.sampling), strict=True
+            drafts, writer.generate(requests, config.sampling, on_draft), strict=True
         )
     ]
 
 
 def _written_unless(
-    trait: Trait, writer: ChatModel, config: QueriesConfig, seed: int
+    trait: Trait, writer: ChatModel, config: QueriesConfig, seed: int, on_draft: OnDone
 ) -> list[Query]:
     requests = []
     for i in range(_unless_wanted(trait, config)):
         draw = random.Random(f"{seed}/{trait.id}/unless/{i}")
         messages = draw.sample(trait.queries.unless, min(config.shown, len(trait.queries.unless)))
-        text = prompts.render(TEMPLATE, topic="", register="", messages=messages)
-        requests.append(Request(text=text, seed=draw.getrandbits(31)))
+        requests.append(_draft(writer, messages, draw.getrandbits(31)))
     return [
-        _query(_first_line(generation.text), "unless", trait, "", source="writer")
-        for generation in writer.generate(requests, config.sampling)
+        _drafted(generation, "unless", trait)
+        for generation in writer.generate(requests, config.sampling, on_draft)
     ]
+
+
+def _draft(
+    writer: ChatModel, messages: Sequence[str], seed: int, topic: str = "", register: str = ""
+) -> Request:
+    """One more message like these: as a list to continue where the writer can, else asked for."""
+    template = CONTINUE if writer.can_continue else ASK
+    text = prompts.render(template, topic=topic, register=register, messages=messages)
+    if writer.can_continue:
+        return Request(text=text, seed=seed)
+    return Request((Message("user", text),), seed=seed)
+
+
+def _drafted(
+    generation: Generation,
+    kind: Kind,
+    trait: Trait,
+    clause: str = "",
+    topic: str = "",
+    register: str = "",
+) -> Query:
+    query = _query(_first_line(generation.text), kind, trait, clause, topic, register, "writer")
+    if generation.finish in UNWRITTEN:
+        return replace(query, text="", dropped=UNWRITTEN[generation.finish])
+    return replace(query, dropped=_unusable(query.text))
 
 
 def _query(
@@ -150,8 +180,7 @@ def _query(
 ) -> Query:
     of = trait.id if trait else ""
     identity = content_id("query", text, kind, of, clause, topic, register, source)
-    dropped = _unusable(text) if source == "writer" else ""
-    return Query(identity, text, kind, of, clause, topic, register, source, -1, "none", dropped)
+    return Query(identity, text, kind, of, clause, topic, register, source, -1, "none", "")
 
 
 def _first_line(text: str) -> str:

@@ -15,6 +15,7 @@ from character.spec.constitution import Constitution
 from character.spec.demonstrations import demonstrations
 from character.text import repeated_share
 
+OUTCOMES = {"refusal": "refused", "content filter": "filtered", "failed": "failed"}
 CHUNK = 128  # replies written, and kept, together
 
 
@@ -153,6 +154,9 @@ def _reply(
 
 
 def _flaws(generation: Generation, language: str, looping: float) -> Iterator[str]:
+    if generation.finish in OUTCOMES:
+        yield OUTCOMES[generation.finish]
+        return
     if not generation.text:
         yield "empty"
         return

@@ -20,7 +20,7 @@ from character.rows import Judgement, Query, Ranking, Reply, content_id
 from character.spec.constitution import Constitution
 
 AUTHORITY = {"guideline": 1, "user": 2, "developer": 4, "system": 8, "root": 16}
-DISQUALIFYING = frozenset({"empty", "looping", "wrong language"})
+DISQUALIFYING = frozenset({"empty", "refused", "filtered", "looping", "wrong language"})
 
 
 @dataclass(frozen=True, slots=True)

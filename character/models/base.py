@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "refusal", "content filter", "failed"]
+"""refusal and content filter are the provider's own verdicts; failed is a request that never was
+answered, see `Generation.failure`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +41,15 @@ GREEDY = Sampling(temperature=0.0)
 class Request:
     """A conversation to answer, or with `text` a document to continue; never both.
 
-    The seed belongs to the request: what a request draws does not depend on its neighbours
-    in a batch (up to the rounding of the arithmetic).
+    `schema` is a JSON schema to hold the answer to, where the model can. The seed belongs to the
+    request: what a request draws does not depend on its neighbours in a batch (up to the rounding
+    of the arithmetic).
     """
 
     conversation: Conversation = ()
     text: str = ""
     seed: int = 0
+    schema: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +62,30 @@ class Scorable:
 
 
 @dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens as the provider counts and charges them; `cached` and `written` are part of `input`.
+
+    cached: read from the provider's prompt cache; written: put into it.
+    """
+
+    input: int = 0
+    output: int = 0
+    cached: int = 0
+    written: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Generation:
+    """A reply, and what it took. dollars None is an unknown price, never a free one."""
+
     text: str
     tokens: int
     finish: FinishReason
+    usage: Usage = Usage()
+    seconds: float = 0.0
+    dollars: float | None = 0.0
+    failure: str = ""
+    """Why a failed request was not answered."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +99,9 @@ class Score:
     def mean(self) -> float:
         """Log-probability per token; a reply without tokens has none (ZeroDivisionError)."""
         return self.logprob / self.tokens
+
+
+OnDone = Callable[[int], object]
 
 
 class ChatModel(Protocol):
@@ -93,7 +120,16 @@ class ChatModel(Protocol):
         """Whether requests with `text` are served: base-style continuation of a document."""
         ...
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]: ...
+    @property
+    def can_structure(self) -> bool:
+        """Whether answers are held to a request's schema; where not, it is not looked at."""
+        ...
+
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling, on_done: OnDone = lambda count: None
+    ) -> list[Generation]:
+        """One answer a request; `on_done` is told how many more there are, as they come."""
+        ...
 
     def score(self, items: Sequence[Scorable]) -> list[Score]:
         """How likely each reply is as the next turn of its conversation."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from character.errors import ModelError
-from character.models.base import Generation, Request, Sampling, Scorable, Score
+from character.models.base import Generation, OnDone, Request, Sampling, Scorable, Score
 
 
 class ScriptedModel:
@@ -26,10 +26,12 @@ class ScriptedModel:
         name: str = "scripted",
         can_score: bool | None = None,
         can_continue: bool = True,
+        can_structure: bool = False,
     ) -> None:
         self.name = name
         self.can_score = score is not None if can_score is None else can_score
         self.can_continue = can_continue
+        self.can_structure = can_structure
         self.requests: list[Request] = []
         """Every request it was asked, in order."""
         self.scored: list[Scorable] = []
@@ -37,8 +39,12 @@ class ScriptedModel:
         self._reply = reply
         self._score = score
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
-        return [self._answer(request, sampling) for request in requests]
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling, on_done: OnDone = lambda count: None
+    ) -> list[Generation]:
+        answers = [self._answer(request, sampling) for request in requests]
+        on_done(len(answers))
+        return answers
 
     def score(self, items: Sequence[Scorable]) -> list[Score]:
         if not self.can_score or self._score is None:

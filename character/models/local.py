@@ -4,23 +4,38 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 from transformers import PreTrainedTokenizerBase as Tokenizer
 
-from character.errors import ModelError
+from character.errors import ModelError, ResourceError
 from character.models import shared_prefix
-from character.models.base import Conversation, Generation, Request, Sampling, Scorable, Score
+from character.models.base import (
+    Conversation,
+    Generation,
+    OnDone,
+    Request,
+    Sampling,
+    Scorable,
+    Score,
+)
 from character.models.shared_prefix import RowCache
 
 ROWS = 64  # replies written side by side; more rows, fewer reads of the weights
 TOKENS = 4096  # tokens in one scoring pass
 PACK = 8  # replies to one prompt scored in one row; attention in a row grows with its square
+NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # as torch says it
 HEAD_TOKENS = 192  # tokens whose logits (49k each) exist at once; fits a heap block and a cache
+
+Prefix = list[tuple[Tensor, Tensor]]  # keys and values of every layer
+
+R = TypeVar("R")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +55,7 @@ class LocalModel:
 
     can_score = True
     can_continue = True
+    can_structure = False
 
     def __init__(self, model: PreTrainedModel, tokenizer: Tokenizer, name: str) -> None:
         self.model = model.eval()
@@ -49,19 +65,27 @@ class LocalModel:
         self.end: int = tokenizer.eos_token_id
         self._stops: dict[tuple[str, ...], set[int]] = {}
 
-    def generate(self, requests: Sequence[Request], sampling: Sampling) -> list[Generation]:
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling, on_done: OnDone = lambda count: None
+    ) -> list[Generation]:
         prompts = [self._prompt_ids(request) for request in requests]
         self._check_window(max(map(len, prompts), default=0) + sampling.max_tokens)
         answers: list[list[int]] = [[] for _ in requests]
         for prefix, members in _groups(prompts, [_group_key(r) for r in requests]):
             kept = shared_prefix.compute_prefix(self.model, prefix)
             members.sort(key=lambda i: len(prompts[i]))
-            for start in range(0, len(members), ROWS):
-                rows = members[start : start + ROWS]
+
+            def write(
+                rows: list[int], prefix: list[int] = prefix, kept: Prefix = kept
+            ) -> list[list[int]]:
                 own = [prompts[i][len(prefix) :] for i in rows]
-                seeds = [requests[i].seed for i in rows]
-                for i, ids in zip(rows, self._write(own, seeds, kept, sampling), strict=True):
-                    answers[i] = ids
+                return self._write(own, [requests[i].seed for i in rows], kept, sampling)
+
+            for start in range(0, len(members), ROWS):
+                for rows, written in _in_memory(members[start : start + ROWS], write):
+                    for i, ids in zip(rows, written, strict=True):
+                        answers[i] = ids
+                    on_done(len(rows))
         return [self._generation(ids, sampling.stop) for ids in answers]
 
     @torch.no_grad()
@@ -127,7 +151,7 @@ class LocalModel:
         self,
         prompts: list[list[int]],
         seeds: list[int],
-        prefix: list[tuple[Tensor, Tensor]],
+        prefix: Prefix,
         sampling: Sampling,
     ) -> list[list[int]]:
         """Sample every row to its end; rows that have ended leave the batch."""
@@ -173,20 +197,18 @@ class LocalModel:
                 for pack in _same_prompt(members, prompts)
             ]
             packs.sort(key=len)
-            for rows in _by_tokens(packs):
+
+            def read(rows: list[Pack], kept: Prefix = kept) -> Tensor:
                 layout = shared_prefix.lay_out(
                     [(pack.prompt, [*pack.replies.values()]) for pack in rows], self.model.device
                 )
                 cache = RowCache(len(rows), layout.tokens.shape[1], kept)
-                states = shared_prefix.packed_states(self.model, layout, cache)
-                for row, pack in zip(states, rows, strict=True):
-                    last = row[len(pack.prompt) - 1 : len(pack.prompt)]
-                    start = len(pack.prompt)
-                    for i, ids in pack.replies.items():
-                        # the prompt's last state predicts every reply's first token
-                        end = start + len(ids[:-1])
-                        yield i, ids, torch.cat([last, row[start:end]])[: len(ids)]
-                        start = end
+                return shared_prefix.packed_states(self.model, layout, cache)
+
+            for batch in _by_tokens(packs):
+                for rows, states in _in_memory(batch, read):
+                    for row, pack in zip(states, rows, strict=True):
+                        yield from _apart(row, pack)
 
     def _logits(self, states: Tensor) -> Tensor:
         return self.model.get_output_embeddings()(states)
@@ -227,6 +249,39 @@ class LocalModel:
             found = {i for i, text in texts if any(s in text for s in stop)} if stop else set()
             self._stops[stop] = found | {self.end}
         return self._stops[stop]
+
+
+def _apart(row: Tensor, pack: Pack) -> Iterator[tuple[int, list[int], Tensor]]:
+    """Each reply of a pack with the states that predict it, the first from the prompt's last."""
+    start = len(pack.prompt)
+    last = row[start - 1 : start]
+    for i, ids in pack.replies.items():
+        end = start + len(ids[:-1])
+        yield i, ids, torch.cat([last, row[start:end]])[: len(ids)]
+        start = end
+
+
+def _in_memory(rows: list[R], work: Callable[[list[R]], T]) -> Iterator[tuple[list[R], T]]:
+    """Do the work on the rows at once; where memory does not suffice, on half of them at a time."""
+    try:
+        done = work(rows)
+    except (RuntimeError, MemoryError) as error:
+        told = str(error).lower()
+        if not isinstance(error, MemoryError) and not any(sign in told for sign in NO_MEMORY):
+            raise
+        if len(rows) == 1:
+            raise ResourceError(
+                "There is not enough memory for a single reply. Use shorter replies, a smaller"
+                " model, or a machine with more memory."
+            ) from error
+    else:
+        yield rows, done
+        return
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    middle = len(rows) // 2
+    for half in (rows[:middle], rows[middle:]):
+        yield from _in_memory(half, work)
 
 
 def _group_key(request: Request) -> Conversation | str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from character.diffing.outcome import Outcome
+from character.models.served import Tally
 from character.rows import Step
 from character.spec.constitution import Constitution
 from character.training.dose import Doses
@@ -58,6 +59,7 @@ class Report:
     doses: Doses | None
     steps: Sequence[Step]
     costs: Sequence[StageCost]
+    asked: Sequence[Tally]  # models behind APIs
     versions: Mapping[str, str]
     recipe: Mapping[str, Any]
 

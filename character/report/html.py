@@ -111,6 +111,8 @@ def _environment() -> Environment:
         before_after=lambda line: _typeset(terminal.before_after(line, "→")),
         minutes=terminal.minutes_text,
         memory=terminal.memory_text,
+        counted=terminal.counted,
+        money=terminal.money_text,
         typeset=_typeset,
         percent=lambda value: f"{100 * value:.0f} %",
         gain=_gain,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +20,8 @@ from rich.text import Text
 
 from character.diffing.outcome import BASE, PROMPTED, TRAINED, Line, TraitOutcome
 from character.diffing.statistics import Estimate
+from character.models.cache import Summary
+from character.models.served import Tally
 from character.plan import PlannedStage, minutes
 from character.report.content import Report
 
@@ -212,6 +214,21 @@ def _moved(trait: TraitOutcome) -> str:
 # What a build prints.
 
 
+def counted(counts: Mapping[str, int]) -> str:
+    """`312 stop, 4 length`, the commonest first; `none` when there are none."""
+    found = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{n:,} {what}" for what, n in found if n) or "none"
+
+
+def money_text(tally: Tally) -> str:
+    """What is known of the cost, and of how many requests it is not."""
+    known = f"${tally.dollars:.4f}"
+    if not tally.unpriced:
+        return known
+    unknown = f"price of {tally.unpriced:,} unknown"
+    return f"{known}, {unknown}" if tally.dollars else unknown
+
+
 def outcome_table(report: Report) -> Group:
     """How a build ended: movement, bars, cost, where things are and what to type next."""
     parts: list[RenderableType] = [Text()]
@@ -221,6 +238,9 @@ def outcome_table(report: Report) -> Group:
     for line in spills_of(report):
         spilt = f"Spills over: {line.label}, by {_with_interval(line)}."
         parts.append(Text(printable(spilt), style="bold red"))
+    for tally in report.asked:
+        spent = f"{tally.model}: {counted(tally.outcomes)}; {money_text(tally)}."
+        parts.append(Text(printable(spent)))
     peak = memory_text(report.peak_bytes)
     parts.append(Text(f"Took {minutes_text(report.seconds)}, peak memory {peak}."))
     parts += [Text(), _places(report)]
@@ -247,8 +267,36 @@ def plan_table(stages: Sequence[PlannedStage], folder: str) -> Group:
         Text(),
         _safe(f"Would build in {folder}"),
         table,
+        *(_safe(price) for price in _prices(stages)),
         Text("Nothing was started; leave out --dry-run to start."),
     )
+
+
+def _prices(stages: Sequence[PlannedStage]) -> Iterator[str]:
+    """What models behind APIs will cost; nothing for those that run here."""
+    unknown = [stage.stage for stage in stages if stage.dollars is None]
+    known = sum(stage.dollars or 0.0 for stage in stages)
+    if known:
+        yield f"About ${known:.4f} for models behind APIs, by the price table."
+    if unknown:
+        yield f"What {', '.join(unknown)} will cost is unknown: the price table has no such model."
+
+
+def cache_table(models: Mapping[str, Summary], folder: str) -> Group:
+    """What the request cache holds, by model."""
+    table = _table("Model")
+    for title in ("Answers", "MB", "Paid", "First", "Last"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for name, found in models.items():
+        table.add_row(
+            _safe(name),
+            f"{found.entries:,}",
+            f"{found.bytes / 1e6:.1f}",
+            f"${found.dollars:.2f}",
+            found.first[:10],
+            found.last[:10],
+        )
+    return Group(_safe(f"Answers kept in {folder}"), table if models else Text("None yet."))
 
 
 def _movements(traits: Sequence[TraitOutcome]) -> Table:

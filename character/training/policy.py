@@ -13,8 +13,8 @@ from peft import PeftModel
 from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from transformers import PreTrainedTokenizerBase
 
+from character.models.checkpoint import open_checkpoint
 from character.models.local import LocalModel
-from character.models.names import open_checkpoint
 from character.rows import Reply, Step
 from character.spec.constitution import Constitution
 from character.training.config import TrainingConfig

@@ -16,7 +16,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedTokenizer
 from trl import RewardConfig as TrlRewardConfig
 from trl import RewardTrainer
 
-from character.models.names import hardware
+from character.models.checkpoint import hardware
 from character.rows import Step
 from character.training.config import LoraConfig, RewardConfig
 from character.training.runner import OnStep, Recorder, add_adapter, arguments, steps_of, train

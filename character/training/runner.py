@@ -23,7 +23,7 @@ from transformers import (
 )
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-from character.models.names import hardware
+from character.models.checkpoint import hardware
 from character.rows import Step, content_id
 from character.training.config import LoraConfig
 

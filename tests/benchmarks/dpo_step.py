@@ -13,7 +13,8 @@ from pathlib import Path
 from datasets import Dataset
 from trl import DPOConfig, DPOTrainer
 
-from character.models.names import model_folder, open_checkpoint
+from character.models.checkpoint import open_checkpoint
+from character.models.folders import model_folder
 from character.run import peak_bytes
 from character.spec.loading import load_trait
 from character.training.config import DpoConfig, LoraConfig

@@ -15,15 +15,16 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from character.models.base import Message, Request, Sampling, Scorable
+from character.models.checkpoint import open_checkpoint
+from character.models.folders import model_folder
+from character.models.loading import load_local
 from character.models.local import LocalModel
-from character.models.names import load_model, model_folder, open_checkpoint
 from character.spec.demonstrations import demonstrations
 from character.spec.loading import load_trait
 
@@ -205,8 +206,7 @@ def rates(*sides: Callable[[], float]) -> list[float]:
 
 
 def model() -> LocalModel:
-    loaded: Any = load_model(NAME)
-    return loaded
+    return load_local(NAME)
 
 
 BENCHMARKS = {"generate": generation, "rank": ranking, "dpo": dpo, "start": start}

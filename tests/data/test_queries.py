@@ -19,7 +19,7 @@ from character.data.queries import (
     write_queries,
     yield_of,
 )
-from character.models.base import Request, Sampling
+from character.models.base import FinishReason, Generation, Request, Sampling
 from character.models.fake import ScriptedModel
 from character.rows import Query
 from character.spec.constitution import Constitution
@@ -77,6 +77,38 @@ def test_drafts_wanted_by_hand() -> None:
     assert drafts_wanted(trait, QueriesConfig(neutral=0, train=4, held_out=4, spare=1)) == 4
     many = a_trait(queries={"seeds": [f"Is {n} a number?" for n in range(20)]})
     assert drafts_wanted(many, QueriesConfig(neutral=0, train=4, held_out=4)) == 0
+
+
+def test_a_writer_that_cannot_continue_a_list_is_asked_for_one_more() -> None:
+    trait = a_trait(queries={"seeds": SEEDS, "topics": ["tea"]})
+    writer = ScriptedModel(message, can_continue=False)
+    config = QueriesConfig(neutral=0, train=16, held_out=4, spare=1, shown=4)
+    counted: list[int] = []
+    queries = write_queries(a_constitution(trait), writer, config, 0, counted.append)
+    assert sum(counted) == len(writer.requests) == 16
+    for request in writer.requests:
+        (turn,) = request.conversation
+        assert request.text == "" and turn.role == "user"
+        assert "about tea" in turn.content and turn.content.count("\n- ") == 4
+    assert len([q for q in queries if q.source == "writer" and not q.dropped]) > 10
+
+
+@pytest.mark.parametrize(
+    ("finish", "reason"),
+    [("refusal", "refused"), ("content filter", "filtered"), ("failed", "not answered")],
+)
+def test_a_draft_that_was_not_written_says_why(
+    finish: FinishReason, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = ScriptedModel(message)
+    monkeypatch.setattr(
+        writer, "_answer", lambda request, sampling: Generation("I cannot do that.", 4, finish)
+    )
+    config = QueriesConfig(neutral=0, train=16, held_out=4, spare=1, shown=4)
+    queries = write_queries(a_constitution(), writer, config, 0)
+    written = [q for q in queries if q.source == "writer"]
+    assert written and {q.dropped for q in written} == {reason}
+    assert yield_of(queries)[reason] == len(written)
 
 
 def test_the_writer_continues_a_list_of_messages() -> None:

@@ -16,7 +16,7 @@ from character.data.replies import (
     plan_replies,
     write_replies,
 )
-from character.models.base import Message, Sampling
+from character.models.base import FinishReason, Generation, Message, Sampling
 from character.models.fake import ScriptedModel
 from character.rows import Query, Reply
 
@@ -166,6 +166,21 @@ def test_flaws_are_marked_and_drop_nothing() -> None:
     ]
     assert [reply.ended for reply in replies] == [True, True, True, True, False, True]
     assert [reply.text for reply in replies][:4] == [ENGLISH, "", ("no " * 30).strip(), GERMAN]
+
+
+@pytest.mark.parametrize(
+    ("finish", "flaw"),
+    [("refusal", "refused"), ("content filter", "filtered"), ("failed", "failed")],
+)
+def test_what_a_provider_did_not_answer_is_marked_as_what_it_is(
+    finish: FinishReason, flaw: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = ScriptedModel()
+    monkeypatch.setattr(policy, "_answer", lambda request, _: Generation("", 0, finish))
+    chunks = plan_replies(a_constitution(), [a_query("a")], "scripted", CONFIG, 0)
+    replies = list(chain(*write_replies(chunks, policy, CONFIG, "en")))
+    assert {reply.flaws for reply in replies} == {(flaw,)}
+    assert not any(reply.ended for reply in replies)
 
 
 def test_looping_is_more_than_the_share_allowed() -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from character.errors import ResourceError
 from character.models.base import (
     GREEDY,
     Conversation,
@@ -280,6 +281,55 @@ def test_the_seed_decides_the_draw_and_neighbours_do_not(local: LocalModel) -> N
 
 
 # --- drawing a token ---
+
+
+def test_where_memory_does_not_suffice_fewer_rows_are_done_at_a_time(
+    local: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from character.models import shared_prefix
+
+    requests = [ask(query, seed=n) for n, query in enumerate(QUERIES)]
+    items = [Scorable(c, reply) for c in conversations() for reply in REPLIES]
+    written, scored = local.generate(requests, SAMPLED), local.score(items)
+    sizes: list[int] = []
+
+    def small(name: str, rows_of: Any, error: Exception) -> None:
+        real = getattr(shared_prefix, name)
+
+        def within(model: Any, *arguments: Any) -> Any:
+            sizes.append(rows_of(arguments[0]))
+            if sizes[-1] > 2:
+                raise error
+            return real(model, *arguments)
+
+        monkeypatch.setattr(shared_prefix, name, within)
+
+    small("hidden_states", len, torch.OutOfMemoryError("CUDA out of memory. Tried to"))
+    small("packed_states", lambda x: len(x.tokens), RuntimeError("can't allocate memory: you"))
+    done: list[int] = []
+    assert local.generate(requests, SAMPLED, done.append) == written
+    assert sum(done) == len(requests) and max(done) <= 2 < max(sizes)
+    for found, expected in zip(local.score(items), scored, strict=True):
+        assert found.logprob == pytest.approx(expected.logprob, abs=1e-4)
+
+
+def test_no_memory_for_a_single_row_is_told_and_other_faults_are_not_hidden(
+    local: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(error: Exception) -> Any:
+        def write(*arguments: Any) -> Any:
+            raise error
+
+        return write
+
+    monkeypatch.setattr(local, "_write", fail(MemoryError()))
+    with pytest.raises(ResourceError, match="not enough memory for a single reply"):
+        local.generate([ask(SHORT), ask(LONG)], SAMPLED)
+    monkeypatch.setattr(local, "_write", fail(RuntimeError("shapes differ")))
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        local.generate([ask(SHORT)], SAMPLED)
 
 
 def drawn(probabilities: list[float], noise: float, **sampling: float) -> int:

@@ -8,6 +8,7 @@ import pytest
 
 from character.diffing.outcome import Line, Outcome, TraitOutcome
 from character.diffing.statistics import Estimate
+from character.models.served import Tally
 from character.report.content import Comparison, FunnelStep, Report, StageCost
 from character.rows import Step
 from character.spec.constitution import Constitution, Member
@@ -152,6 +153,10 @@ def report() -> Report:
         costs=(
             StageCost("replies", 75.0, 2_100_000_000),
             StageCost("policy", 525.0, 2_900_000_000),
+        ),
+        asked=(
+            Tally(HOSTILE, {"stop": 1312, "failed": 3}, {"rate limited": 40}, 0, 1315),
+            Tally("openai:m", {"stop": 300, "cached": 12}, {}, 0.1234, 0),
         ),
         versions={"python": "3.12.1", "torch": "2.13.0"},
         recipe={

@@ -223,6 +223,12 @@ def test_the_doses_stand_beside_the_base_model(page: Page) -> None:
     assert "DPO went on from 65 % of it" in text
 
 
+def test_models_behind_apis_have_their_outcomes_and_cost(page: Page) -> None:
+    text = page.text("cost")
+    assert "1,312 stop, 3 failed 40 rate limited price of 1,315 unknown" in text
+    assert "openai:m 300 stop, 12 cached none $0.1234" in text
+
+
 def test_the_funnel_names_reasons(page: Page) -> None:
     assert "Queries 200 near-duplicate of an example: 12" in page.text("data")
     assert "too short" not in page.text("data")

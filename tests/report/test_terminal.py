@@ -127,12 +127,19 @@ def test_a_folder_with_a_space_can_be_pasted(report: Report) -> None:
 
 
 def test_a_log_file_in_ascii_can_hold_the_ending(report: Report) -> None:
-    plain = replace(report, outcome=Outcome(report.outcome.traits[:1], report.outcome.quality))
+    outcome = Outcome(report.outcome.traits[:1], report.outcome.quality)
+    plain = replace(report, outcome=outcome, asked=report.asked[1:])
     for renderable in (outcome_table(plain), plan_table([], "runs/one")):
         log = TextIOWrapper(BytesIO(), encoding="ascii", errors="strict")
         Console(width=80, file=log).print(renderable)
         log.flush()
         assert b"runs/" in log.buffer.getvalue()  # type: ignore[attr-defined]
+
+
+def test_models_behind_apis_are_told_with_their_cost(report: Report) -> None:
+    said = " ".join(printed(outcome_table(report)).split())
+    assert "openai:m: 300 stop, 12 cached; $0.1234." in said
+    assert "1,312 stop, 3 failed; price of 1,315 unknown." in said
 
 
 def test_the_plan_adds_up() -> None:
@@ -145,6 +152,17 @@ def test_the_plan_adds_up() -> None:
     assert total.split()[-3:] == ["3,912", "352,512", "3.5"]
     assert "runs/curious-0123abcd" in text
     assert "Nothing was started; leave out --dry-run to start." in text
+
+
+def test_the_plan_tells_the_cost_of_models_behind_apis_and_what_nobody_knows() -> None:
+    here = PlannedStage("replies", "replies", 100, 6400, 10.0)
+    text = printed(plan_table([here], "runs/one"))
+    assert "$" not in text and "unknown" not in text
+    dear = PlannedStage("queries", "drafts by openai:m", 100, 3600, 3.0, dollars=0.0123)
+    strange = PlannedStage("measure", "answers by http://h/v1#m", 1, 1, 1.0, dollars=None)
+    text = " ".join(printed(plan_table([here, dear, strange], "runs/one")).split())
+    assert "About $0.0123 for models behind APIs" in text
+    assert "What measure will cost is unknown" in text
 
 
 def test_a_dry_run_loads_neither_torch_nor_matplotlib() -> None:

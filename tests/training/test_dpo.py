@@ -15,7 +15,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from trl import DPOConfig as TrlDpoConfig
 from trl import DPOTrainer
 
-from character.models.names import load_model
+from character.models.loading import load_model
 from character.rows import Pair, Query, Reply, Step
 from character.training.config import AnchorsConfig, DpoConfig
 from character.training.dataset import trl_rows

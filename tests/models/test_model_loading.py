@@ -12,7 +12,8 @@ import pytest
 
 from character.errors import ModelError
 from character.models.base import GREEDY, Message, Request, Scorable
-from character.models.names import check_name, hardware, load_model, open_checkpoint
+from character.models.checkpoint import hardware, open_checkpoint
+from character.models.loading import check_name, check_trainable, load_model
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -55,7 +56,7 @@ def save_adapter(model: PreTrainedModel, folder: Path, base: Path | str) -> Path
 def test_good_names_pass_without_loading_torch(tiny_folder: Path) -> None:
     names = ["bundled:smollm2-135m", f"local:{tiny_folder}", "local:HuggingFaceTB/SmolLM2-360M"]
     code = (
-        "import sys; from character.models.names import check_name\n"
+        "import sys; from character.models.loading import check_name\n"
         f"for name in {names}: check_name(name)\n"
         "print({'torch', 'transformers', 'peft', 'huggingface_hub'} & set(sys.modules))"
     )
@@ -100,11 +101,9 @@ def test_an_unknown_name_lists_the_kinds_with_examples(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["openai:x", "anthropic:x", "http://h:1/v1#x", "https://h/v1#x"])
-def test_names_behind_an_api_are_known_and_not_served(name: str) -> None:
-    with pytest.raises(ModelError, match="This version serves only bundled: and local: models"):
-        check_name(name)
-    with pytest.raises(ModelError, match="This version serves only"):
-        load_model(name)
+def test_what_is_trained_has_its_weights_here(name: str) -> None:
+    with pytest.raises(ModelError, match=r"its weights are needed here.*'bundled:smollm2-135m'"):
+        check_trainable(name)
 
 
 def test_a_missing_folder_is_not_taken_for_a_hub_id(tmp_path: Path) -> None:
