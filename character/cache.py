@@ -29,7 +29,7 @@ def main(context: click.Context) -> None:
 def list_entries(model: str) -> None:
     """One line an answer: key, date, model, finish reason and the last message."""
     from character.models.cache import shared_cache
-    from character.report.terminal import printable
+    from character.report.printable import printable
 
     for listed in shared_cache().listed():
         if (entry := listed.entry) is None:

@@ -37,7 +37,7 @@ def main(run: Path, message: tuple[str, ...], seed: int, max_tokens: int) -> Non
 
     from character.models.base import Message, Request, Sampling
     from character.models.loading import load_model
-    from character.report.terminal import printable
+    from character.report.printable import printable
 
     console = Console(markup=False)
     sides = {

@@ -18,6 +18,8 @@ from character.__main__ import COMMANDS, main
 from character.commands import friendly
 from character.errors import CharacterError
 from character.job import prepare
+from character.shipped import shipped
+from character.spec.lint import RULES
 
 HEAVY = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
 
@@ -155,7 +157,9 @@ def test_build_refuses_bad_input_before_it_writes(
 def test_a_faulty_trait_file_is_told_by_line_and_column(text: str, message: str) -> None:
     Path("mine.yaml").write_text(text, encoding="utf-8")
     assert f"mine.yaml{message}" in refused(build.main, "--traits", "mine.yaml", "--dry-run")
-    assert f"mine.yaml{message}" in call(check.main, "mine.yaml").stderr
+    assert f"mine.yaml{message}" in call(check.main, "mine.yaml").stdout.replace(
+        " error [format]", ""
+    )
 
 
 def test_a_faulty_template_of_ones_own_is_told_by_line() -> None:
@@ -238,7 +242,7 @@ def test_check_says_what_is_fine() -> None:
     result = call(check.main, "curious", "warm.yaml")
     assert (result.exit_code, result.stderr) == (0, "")
     assert re.fullmatch(
-        r"curious: Curious, \d clauses, \d examples: fine\nwarm.yaml: Warm, .* fine\n",
+        r"\S*curious.yaml: Curious, \d clauses, \d examples: fine\n\S*warm.yaml: Warm, .* fine\n",
         result.output,
     )
 
@@ -247,13 +251,50 @@ def test_check_goes_on_after_a_mistake_and_fails_in_the_end() -> None:
     Path("mine.yaml").write_text("schema: 1\nid: mine\nid: mine\n", encoding="utf-8")
     result = call(check.main, "mine.yaml", "curios", "curious")
     assert result.exit_code == 2
-    assert result.stdout.startswith("curious: ")
-    assert "mine.yaml:3:1: id: appears twice" in result.stderr
-    assert "Did you mean 'curious'?" in result.stderr
+    assert "mine.yaml:3:1: error [format] id: appears twice" in result.stdout
+    assert "Did you mean 'curious'?" in result.stdout
+    assert "Curious, 3 clauses" in result.stdout
+    assert "Found 2 errors." in result.stdout
+
+
+def a_warning() -> None:
+    """A trait of one's own with a single warning."""
+    text = (shipped("traits") / "curious.yaml").read_text(encoding="utf-8")
+    seed = "I had a rough day at work today."
+    assert seed in text
+    Path("mine.yaml").write_text(text.replace(seed, "How curious are you?"), encoding="utf-8")
+
+
+def test_warnings_fail_only_a_strict_check() -> None:
+    a_warning()
+    result = call(check.main, "mine.yaml")
+    assert result.exit_code == 0
+    assert "warning [seed-names-trait] 'How curious are you?' says 'curious'" in result.stdout
+    assert "measure obedience, not character" in result.stdout  # why
+    assert "leaves the trait to the reply" in result.stdout  # what to do
+    assert call(check.main, "--strict", "mine.yaml").exit_code == 1
+    assert call(check.main, "--strict", "curious").exit_code == 0
+
+
+def test_check_answers_in_json() -> None:
+    a_warning()
+    result = call(check.main, "--json", "mine.yaml", "curios")
+    found = json.loads(result.stdout)
+    assert result.exit_code == 2
+    assert (found["version"], found["worst"]) == (1, "error")
+    assert [row["code"] for row in found["findings"]] == ["seed-names-trait", "format"]
+    assert found["findings"][0]["severity"] == "warning" and found["findings"][0]["line"] > 80
+    assert found["traits"] == [{"path": "mine.yaml", "id": "curious"}]
+
+
+def test_check_tells_its_rules_and_the_schema() -> None:
+    rules = call(check.main, "--rules").stdout
+    assert all(code in rules for code in RULES)
+    assert json.loads(call(check.main, "--schema").stdout)["title"] == "Trait"
 
 
 def test_check_wants_a_file() -> None:
-    assert "Missing argument 'TRAITS...'" in refused(check.main)
+    assert "Name one trait or more" in refused(check.main)
 
 
 # --- chat ---

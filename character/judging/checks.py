@@ -14,8 +14,8 @@ ASKS_FOR_JSON = re.compile(r"\bjson\b", re.IGNORECASE)
 PATTERN_SECONDS = 1.0  # a pattern that needs longer is a bad pattern, not a slow reply
 
 
-class CheckError(Exception):
-    """A check came to no result."""
+class CheckError(TimeoutError):
+    """A check came to no result in its time."""
 
 
 def check_reply(trait: Trait, query: str, reply: str) -> float | None:
@@ -23,14 +23,15 @@ def check_reply(trait: Trait, query: str, reply: str) -> float | None:
 
     Raises CheckError when a pattern takes too long: the share is then unknown, not smaller.
     """
-    outcomes = [(check.weight, _passes(check, query, reply)) for check in trait.checks]
+    outcomes = [(check.weight, passes(check, query, reply)) for check in trait.checks]
     applied = [(weight, passed) for weight, passed in outcomes if passed is not None]
     if not applied:
         return None
     return sum(weight for weight, passed in applied if passed) / sum(w for w, _ in applied)
 
 
-def _passes(check: Check, query: str, reply: str) -> bool | None:
+def passes(check: Check, query: str, reply: str) -> bool | None:
+    """Whether one check passes; None when it does not apply. Raises CheckError."""
     if check.kind == "follow_up_question":
         return asks_follow_up(query, reply)
     if check.kind == "max_words":

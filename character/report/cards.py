@@ -16,6 +16,7 @@ from character.diffing.outcome import SUBJECTS, Line
 from character.models.bundled import BUNDLED
 from character.models.names import HUB_ID
 from character.report.content import Report
+from character.report.printable import printable
 from character.report.terminal import (
     MISSING,
     SMOKE,
@@ -28,7 +29,6 @@ from character.report.terminal import (
     lines_of,
     memory_text,
     minutes_text,
-    printable,
     seconds_text,
     share_text,
     spill_text,

@@ -21,6 +21,7 @@ from markupsafe import Markup
 from character.diffing.outcome import BASE, PROMPTED, SUBJECTS, TRAINED
 from character.report import plots, terminal
 from character.report.content import Report
+from character.report.printable import printable
 
 TEMPLATE = "report.html.jinja"
 FIRST = 12  # comparisons shown until the reader asks for all
@@ -63,7 +64,7 @@ def render_report(report: Report) -> str:
             next_steps=_next_steps(report),
         )
     )
-    return terminal.printable(page)
+    return printable(page)
 
 
 def _next_steps(report: Report) -> list[tuple[str, str]]:

@@ -22,11 +22,11 @@ from matplotlib.ticker import MaxNLocator
 
 from character.diffing.outcome import BASE, OPPOSITE, PROMPTED, SUBJECTS, TRAINED, TraitOutcome
 from character.report.content import FunnelStep, StageCost
+from character.report.printable import printable
 from character.report.terminal import (
     interval_text,
     known,
     level_text,
-    printable,
     seconds_text,
     share_of,
     share_text,

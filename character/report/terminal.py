@@ -7,7 +7,6 @@ too. A number that is missing is the word "missing", never a zero.
 from __future__ import annotations
 
 import math
-import re
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from character.models.cache import Summary
 from character.models.served import Tally
 from character.plan import PlannedStage, minutes
 from character.report.content import Report
+from character.report.printable import printable
 
 Verdict = Literal["holds", "missed", "no bar", "missing"]
 
@@ -32,8 +32,6 @@ SHORT_RIGHT = "short_right"
 SPILLS = "spills over: it rose here too"
 SMOKE = "Smoke build: too small to mean anything."
 
-# Control characters drive terminals, lone surrogates cannot be written as UTF-8.
-_UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 _STYLES: dict[Verdict, str] = {"holds": "green", "missed": "bold red", "missing": "bold yellow"}
 
 
@@ -178,11 +176,6 @@ def memory_text(peak_bytes: int) -> str:
 
 def chat_command(report: Report) -> str:
     return f"python -m character.chat {shlex.quote(report.folder)}"
-
-
-def printable(text: str) -> str:
-    """The text with every character that could drive a terminal or break a file made visible."""
-    return _UNPRINTABLE.sub("\ufffd", text)
 
 
 def _with_interval(line: Line) -> str:

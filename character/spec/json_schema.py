@@ -23,9 +23,12 @@ def trait_json_schema() -> dict[str, Any]:
     }
 
 
+def json_schema_text() -> str:
+    return json.dumps(trait_json_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
 def write_trait_json_schema(path: Path) -> None:
-    text = json.dumps(trait_json_schema(), indent=2, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8", newline="\n")
+    path.write_text(json_schema_text(), encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
@@ -26,19 +28,38 @@ from character.yaml_file import (
 )
 
 
-def load_trait(reference: str | Path) -> Trait:
-    """The trait a name (`curious`) or a path stands for.
+class FaultyTraitError(SpecError):
+    """Every fault of one file; the message has a line for each, as `path:line:column: ...`."""
 
-    Raises SpecError with every fault of the file, one line each, as `path:line:column: ...`.
-    """
+    def __init__(self, path: Path, faults: Sequence[Fault]) -> None:
+        super().__init__(FaultyFileError(faults).lines(path))
+        self.path, self.faults = path, faults
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A trait with the file it was read from, whose nodes know their places."""
+
+    path: Path
+    root: yaml.MappingNode
+    trait: Trait
+
+
+def load_trait(reference: str | Path) -> Trait:
+    """The trait a name (`curious`) or a path stands for. Raises SpecError with every fault."""
+    return read_trait(reference).trait
+
+
+def read_trait(reference: str | Path) -> Source:
+    """The trait with its places. Raises FaultyTraitError, or SpecError when there is no file."""
     path = _locate(str(reference))
     try:
         root, data = read_yaml(path, "trait", _START)
-        return _validate(root, data)
+        return Source(path, root, _validate(root, data))
     except OSError as error:
         raise SpecError(f"{path}: cannot be read: {error.strerror}.") from None
     except FaultyFileError as error:
-        raise SpecError(error.lines(path)) from None
+        raise FaultyTraitError(path, error.faults) from None
 
 
 # --- from a reference to text ---------------------------------------------------------------

@@ -1,0 +1,62 @@
+"""What `character.check` found, as lines for a person and as JSON for a program."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import asdict
+
+from character.report.printable import printable
+from character.spec.lint import RULES, Checked, Finding
+
+VERSION = 1  # of the JSON
+
+
+def findings_text(checked: Checked) -> str:
+    """One finding after the other as a compiler prints them, then what was read and how it went."""
+    lines = [line for finding in checked.findings for line in _lines(finding)]
+    for source in checked.sources:
+        trait = source.trait
+        clauses, examples = len(trait.clauses), len(trait.examples)
+        worst = {f.rule.severity for f in checked.findings if f.path == str(source.path)}
+        verdict = "fine" if not worst & {"error", "warning"} else "see above"
+        lines.append(
+            f"{source.path}: {trait.title}, {clauses} clauses, {examples} examples: {verdict}"
+        )
+    counts = Counter(finding.rule.severity for finding in checked.findings)
+    if counts:
+        told = (
+            f"{counts[kind]} {kind}{_plural(kind, counts[kind])}"
+            for kind in ("error", "warning", "advice")
+            if counts[kind]
+        )
+        lines.append(f"Found {', '.join(told)}. Every rule and its reason: character.check --rules")
+    return printable("\n".join(lines))
+
+
+def findings_json(checked: Checked) -> str:
+    rows = [
+        asdict(finding) | {"severity": finding.rule.severity, "why": finding.rule.why}
+        for finding in checked.findings
+    ]
+    traits = [{"path": str(s.path), "id": s.trait.id} for s in checked.sources]
+    content = {"version": VERSION, "worst": checked.worst, "traits": traits, "findings": rows}
+    return json.dumps(content, indent=2)
+
+
+def rules_text() -> str:
+    return "\n".join(
+        f"{code} ({rule.severity})\n  {rule.about} {rule.why}" for code, rule in RULES.items()
+    )
+
+
+def _lines(finding: Finding) -> list[str]:
+    place = f"{finding.path}:{finding.line}:{finding.column}"
+    first = f"{place}: {finding.rule.severity} [{finding.code}] {finding.what}"
+    if not finding.fix:
+        return [first]
+    return [first, f"    {finding.rule.why}", f"    {finding.fix}"]
+
+
+def _plural(kind: str, count: int) -> str:
+    return "s" if count > 1 and kind != "advice" else ""

@@ -1,0 +1,428 @@
+"""What is wrong with a trait that has the right shape: mistakes that cost a build its data.
+
+No model is asked. Every finding has a place, a code from RULES, what was found, and how to mend it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import fmean
+from typing import Literal, get_args
+
+from rapidfuzz import fuzz, utils
+
+from character.errors import SpecError
+from character.spec.loading import FaultyTraitError, Source, read_trait
+from character.spec.schema import Check, Contains, Example, Lacks, MaxWords, MinWords, Trait
+from character.yaml_file import at, descend
+
+Severity = Literal["error", "warning", "advice"]
+Passes = Callable[[Check, str, str], bool | None]
+"""(check, query, reply): whether the reply passes; None when the check does not apply."""
+Place = tuple[int | str, ...]
+
+NEAR_DUPLICATE = 85.0  # token-set similarity at which a build drops one of two queries
+SAME = 80.0  # similarity, words in any order, at which two statements say the same
+LONGER = 1.5  # times as many words: length tells the replies apart
+LONGER_ON_AVERAGE = 1.2
+SEEDS, EXAMPLES = 12, 4  # with which shipped traits were measured
+STEM = 5  # letters that words of one family share: curious, curiosity
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    severity: Severity
+    about: str
+    why: str
+
+
+RULES = {
+    "format": Rule(
+        "error",
+        "The file cannot be read as a trait.",
+        "Nothing else can be checked before it can.",
+    ),
+    "check-contradicts-example": Rule(
+        "error",
+        "A good example fails one of the trait's own checks.",
+        "Ranking rewards the check, steering shows the example: they pull the model apart.",
+    ),
+    "slow-check": Rule(
+        "error",
+        "A check's pattern takes too long on one of the trait's own examples.",
+        "Every reply it takes too long on has no judgement, and is lost to the build.",
+    ),
+    "clause-without-example": Rule(
+        "warning",
+        "A clause has no example.",
+        "Examples steer and judge; a clause without one is neither asked for nor seen.",
+    ),
+    "length-tells": Rule(
+        "warning",
+        "A good and a bad reply differ mainly in length.",
+        "The model learns to be long or short instead of the trait.",
+    ),
+    "announces": Rule(
+        "warning",
+        "A good reply announces the trait instead of showing it.",
+        "The model learns to say that it has the trait.",
+    ),
+    "same-replies": Rule(
+        "warning",
+        "A good and a bad reply are nearly the same.",
+        "What does not differ cannot be told apart, by a judge or by the model.",
+    ),
+    "check-tells-nothing": Rule(
+        "warning",
+        "A check passes every bad example.",
+        "It rewards good and bad replies alike.",
+    ),
+    "near-duplicate-seeds": Rule(
+        "warning",
+        "Two seed messages are nearly the same.",
+        "A build keeps one of them, and writes more of the same from both.",
+    ),
+    "seed-is-example": Rule(
+        "warning",
+        "A seed message is nearly an example's message.",
+        "Examples steer, so they must not also measure: a build drops the seed.",
+    ),
+    "seed-names-trait": Rule(
+        "warning",
+        "A seed message contains the trait's own word.",
+        "Messages that ask for the trait measure obedience, not character.",
+    ),
+    "opposite-says-the-same": Rule(
+        "warning",
+        "Statement and opposite say nearly the same.",
+        "The opposite is the other pole of the contrast that measures and steers.",
+    ),
+    "traits-conflict": Rule(
+        "warning",
+        "Two traits of one constitution cannot both be had.",
+        "Their pairs undo each other, and neither moves.",
+    ),
+    "few-seeds": Rule(
+        "advice",
+        f"Fewer than {SEEDS} seed messages.",
+        "Queries are continued from them: few seeds, few kinds of query.",
+    ),
+    "few-examples": Rule(
+        "advice",
+        f"Fewer than {EXAMPLES} examples.",
+        "They are the strongest lever there is.",
+    ),
+    "unless-without-messages": Rule(
+        "advice",
+        "The trait says where it must not show, without messages of that kind.",
+        "Only queries.unless holds the model there, and measures whether it spills.",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Finding:
+    """One thing to mend; lines and columns count from 1."""
+
+    path: str
+    line: int
+    column: int
+    code: str
+    what: str
+    fix: str
+
+    @property
+    def rule(self) -> Rule:
+        return RULES[self.code]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """All files together: what was read, and every finding in file order."""
+
+    sources: tuple[Source, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def worst(self) -> Severity | None:
+        found = {finding.rule.severity for finding in self.findings}
+        return next((severity for severity in get_args(Severity) if severity in found), None)
+
+
+def check_files(references: Sequence[str], passes: Passes) -> Checked:
+    """Read every file, and say everything there is to say, about each and about all together."""
+    sources: list[Source] = []
+    findings: list[Finding] = []
+    for reference in references:
+        try:
+            source = read_trait(reference)
+        except FaultyTraitError as error:
+            findings += [
+                Finding(str(error.path), fault.line, fault.column, "format", fault.message, "")
+                for fault in error.faults
+            ]
+        except SpecError as error:
+            findings.append(Finding(reference, 1, 1, "format", str(error), ""))
+        else:
+            sources.append(source)
+            findings += lint(source, passes)
+    return Checked(tuple(sources), (*findings, *lint_together(sources)))
+
+
+def lint(source: Source, passes: Passes) -> list[Finding]:
+    """Everything that can be said of one trait, in file order."""
+    rules = (_clauses, _lengths, _announcements, _sameness, _seeds, _poles, _amounts)
+    found = [finding for rule in rules for finding in rule(source)]
+    return sorted([*found, *_checks(source, passes)])
+
+
+def lint_together(sources: Sequence[Source]) -> list[Finding]:
+    """What traits of one constitution do to each other."""
+    return [
+        finding
+        for one, other in combinations(sources, 2)
+        for finding in (*_opposed(one, other), *_clashing_checks(one, other))
+    ]
+
+
+# --- one trait ---
+
+
+def _clauses(source: Source) -> Iterator[Finding]:
+    shown = {example.clause for example in source.trait.examples}
+    for number, clause in enumerate(source.trait.clauses):
+        if clause.id not in shown:
+            yield _finding(
+                source,
+                "clause-without-example",
+                ("clauses", number, "id"),
+                f"no example shows the clause {clause.id!r}",
+                f"Add one under examples: with `clause: {clause.id}`, or remove the clause.",
+            )
+
+
+def _lengths(source: Source) -> Iterator[Finding]:
+    if source.trait.controls.length == "free":
+        return
+    ratios = []
+    for number, example in enumerate(source.trait.examples):
+        good, bad = len(example.good.split()), len(example.bad.split())
+        if max(good, bad) < LONGER * min(good, bad):
+            ratios.append(good / bad)
+        else:
+            yield _finding(
+                source,
+                "length-tells",
+                ("examples", number, "bad"),
+                f"the good reply has {good} words and the bad one {bad}",
+                "Make them about as long, with the same help in both; or set "
+                "`controls: {length: free}` when length is the point.",
+            )
+    mean = fmean(ratios) if ratios else 1.0
+    if not 1 / LONGER_ON_AVERAGE <= mean <= LONGER_ON_AVERAGE:
+        yield _finding(
+            source,
+            "length-tells",
+            ("examples",),
+            f"good replies are on average {mean:.1f} times as long as bad ones",
+            "Lengthen the shorter ones without adding to the trait.",
+        )
+
+
+def _announcements(source: Source) -> Iterator[Finding]:
+    family = _family(source.trait)
+    says = re.compile(rf"\b(?:i am|i.m|as an?|being)\s+(?:\w+\s+){{0,2}}{family}", re.IGNORECASE)
+    for number, example in enumerate(source.trait.examples):
+        if told := says.search(example.good):
+            yield _finding(
+                source,
+                "announces",
+                ("examples", number, "good"),
+                f"the good reply says {told.group()!r}",
+                "Show it: write what such a person would say, not that they are one.",
+            )
+
+
+def _sameness(source: Source) -> Iterator[Finding]:
+    for number, example in enumerate(source.trait.examples):
+        alike = fuzz.ratio(example.good, example.bad, processor=utils.default_process)
+        if alike > 95:
+            yield _finding(
+                source,
+                "same-replies",
+                ("examples", number, "good"),
+                f"good and bad reply are the same to {alike:.0f} %",
+                "Let the bad one break the clause where the good one keeps it.",
+            )
+
+
+def _seeds(source: Source) -> Iterator[Finding]:
+    seeds = source.trait.queries.seeds
+    for (_, first), (second_at, second) in combinations(enumerate(seeds), 2):
+        if _similar(first, second):
+            yield _finding(
+                source,
+                "near-duplicate-seeds",
+                ("queries", "seeds", second_at),
+                f"{second!r} is nearly {first!r}",
+                "Replace one by a message about something else.",
+            )
+    names = re.compile(_family(source.trait), re.IGNORECASE)
+    for number, seed in enumerate(seeds):
+        place = ("queries", "seeds", number)
+        example = next((e for e in source.trait.examples if _similar(seed, e.user)), None)
+        if example:
+            yield _finding(
+                source,
+                "seed-is-example", place,
+                f"{seed!r} is nearly the example {example.user!r}",
+                "Replace the seed by another message.",
+            )  # fmt: skip
+        if told := names.search(seed):
+            yield _finding(
+                source,
+                "seed-names-trait", place,
+                f"{seed!r} says {told.group()!r}",
+                "Write a message that leaves the trait to the reply.",
+            )  # fmt: skip
+
+
+def _poles(source: Source) -> Iterator[Finding]:
+    alike = _alike(source.trait.statement, source.trait.opposite)
+    if alike >= SAME:
+        yield _finding(
+            source,
+            "opposite-says-the-same",
+            ("opposite",),
+            f"statement and opposite are the same to {alike:.0f} %",
+            "Say in the opposite what a model without the trait would say of itself.",
+        )
+
+
+def _amounts(source: Source) -> Iterator[Finding]:
+    trait = source.trait
+    if len(trait.queries.seeds) < SEEDS:
+        yield _finding(
+                source,
+            "few-seeds", ("queries", "seeds"),
+            f"{len(trait.queries.seeds)} seed messages",
+            f"Add messages up to {SEEDS} or more, as varied as real ones.",
+        )  # fmt: skip
+    if len(trait.examples) < EXAMPLES:
+        yield _finding(
+                source,
+            "few-examples", ("examples",),
+            f"{len(trait.examples)} examples",
+            f"Add examples up to {EXAMPLES} or more, one for every clause at least.",
+        )  # fmt: skip
+    if trait.applies.unless and not trait.queries.unless:
+        yield _finding(
+                source,
+            "unless-without-messages", ("applies", "unless"),
+            "applies.unless is given and queries.unless is empty",
+            "Add a message for each case under queries: with the key unless:.",
+        )  # fmt: skip
+
+
+def _checks(source: Source, passes: Passes) -> Iterator[Finding]:
+    for number, check in enumerate(source.trait.checks):
+        place: Place = ("checks", number)
+        results = []
+        for at_example, example in enumerate(source.trait.examples):
+            try:
+                good, bad = (passes(check, example.user, said) for said in _both(example))
+            except TimeoutError as error:
+                yield _finding(
+                    source, "slow-check", (*place, "kind"), str(error), "Write a simpler pattern."
+                )
+                break
+            results.append(bad)
+            if good is False:
+                yield _finding(
+                    source,
+                    "check-contradicts-example",
+                    (*place, "kind"),
+                    f"{check.kind} fails the good reply of examples[{at_example}]",
+                    "Change the check, or the example.",
+                )
+        applied = [result for result in results if result is not None]
+        if applied and all(applied) and not isinstance(check, MaxWords | MinWords):
+            yield _finding(
+                source,
+                "check-tells-nothing",
+                (*place, "kind"),
+                f"{check.kind} passes all {len(applied)} bad replies",
+                "Let the bad replies break it, or remove the check.",
+            )
+
+
+# --- several traits ---
+
+
+def _opposed(one: Source, other: Source) -> Iterator[Finding]:
+    for first, second in ((one, other), (other, one)):
+        alike = _alike(first.trait.statement, second.trait.opposite)
+        if alike >= SAME:
+            yield _conflict(
+                other, ("statement",), one,
+                f"the statement of {first.trait.id!r} is nearly the opposite of"
+                f" {second.trait.id!r}, to {alike:.0f} %",
+            )  # fmt: skip
+
+
+def _clashing_checks(one: Source, other: Source) -> Iterator[Finding]:
+    for first in one.trait.checks:
+        for number, second in enumerate(other.trait.checks):
+            if told := _clash(first, second) or _clash(second, first):
+                yield _conflict(other, ("checks", number, "kind"), one, told)
+
+
+def _clash(one: Check, other: Check) -> str:
+    """What both cannot have; empty when they can."""
+    match one, other:
+        case MinWords(words=least), MaxWords(words=most) if least > most:
+            return f"at least {least} words and at most {most} are asked for"
+        case Contains(pattern=wanted), Lacks(pattern=unwanted) if wanted == unwanted:
+            return f"the pattern {wanted!r} is asked for and forbidden"
+    return ""
+
+
+def _finding(source: Source, code: str, place: Place, what: str, fix: str) -> Finding:
+    key, value = descend(source.root, place)
+    mark = at((value if isinstance(place[-1], int) else key).start_mark, "")
+    return Finding(str(source.path), mark.line, mark.column, code, what, fix)
+
+
+def _conflict(source: Source, place: Place, other: Source, what: str) -> Finding:
+    mine, theirs = source.trait.authority, other.trait.authority
+    if mine == theirs:
+        fix = f"Give one of them a higher authority than {mine!r}, or train them apart."
+    else:
+        fix = f"The higher authority wins ({mine!r} here, {theirs!r} there): train them apart."
+    return _finding(source, "traits-conflict", place, f"with {other.path}: {what}", fix)
+
+
+# --- words ---
+
+
+def _family(trait: Trait) -> str:
+    """A pattern for the words of the trait's id and title, and what is derived from them."""
+    words = {word.lower() for word in re.findall(r"[^\W\d_]{4,}", f"{trait.id} {trait.title}")}
+    stems = (re.escape(word[: max(STEM, len(word) - 3)]) for word in sorted(words))
+    return rf"\b(?:{'|'.join(stems) or r'(?!)'})\w*"
+
+
+def _similar(one: str, other: str) -> bool:
+    found = fuzz.token_set_ratio(one, other, processor=utils.default_process)
+    return found >= NEAR_DUPLICATE
+
+
+def _alike(one: str, other: str) -> float:
+    return fuzz.token_sort_ratio(one, other, processor=utils.default_process)
+
+
+def _both(example: Example) -> tuple[str, str]:
+    return example.good, example.bad
