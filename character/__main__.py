@@ -11,6 +11,7 @@ COMMANDS = {
     "cache": "Look at the answers kept from models behind APIs, and prune them.",
     "chat": "Talk to the base model and a trained one side by side.",
     "check": "Read trait files and say everything that is wrong with them.",
+    "new": "Start a trait file: a skeleton, or a model's draft.",
 }
 
 

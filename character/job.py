@@ -23,6 +23,7 @@ from character.progress import Reporter
 from character.recipe import Recipe, load_recipe
 from character.rows import content_id
 from character.spec.constitution import Constitution, load_constitution
+from character.spec.drafts import drafts_of
 
 MEMORY_GB = 4.0
 DISK_GB = 2.0
@@ -63,6 +64,11 @@ def prepare(
     check_weights(recipe.roles.judge)  # whose log-probabilities are read
     check_name(recipe.roles.writer)
     for trait in constitution.traits:
+        if drafts := list(drafts_of(trait)):
+            raise SpecError(
+                f"trait {trait.id!r} has {len(drafts)} texts that are still drafts, and a build "
+                "would train them. python -m character.check lists them"
+            )
         if trait.expect != "up":
             raise SpecError(
                 f"trait {trait.id!r} has expect: {trait.expect}, and a build trains towards a "

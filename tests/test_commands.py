@@ -13,7 +13,7 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
-from character import build, chat, check
+from character import build, chat, check, new
 from character.__main__ import COMMANDS, main
 from character.commands import friendly
 from character.errors import CharacterError
@@ -295,6 +295,41 @@ def test_check_tells_its_rules_and_the_schema() -> None:
 
 def test_check_wants_a_file() -> None:
     assert "Name one trait or more" in refused(check.main)
+
+
+# --- new ---
+
+
+def test_new_starts_a_trait_that_check_reads_and_build_refuses() -> None:
+    result = call(new.main, "thrifty", "--about", "I spend little.")
+    assert (
+        result.exit_code == 0 and "python -m character.check traits/thrifty.yaml" in result.output
+    )
+    checked = call(check.main, "thrifty")
+    assert checked.exit_code == 0 and "warning [draft] statement is a draft" in checked.stdout
+    assert "has 39 texts that are still drafts" in refused(
+        build.main, "--traits", "thrifty", "--dry-run"
+    )
+
+
+def test_new_writes_over_nothing() -> None:
+    Path("mine.yaml").write_text("mine")
+    assert "mine.yaml exists" in refused(new.main, "thrifty", "--out", "mine.yaml")
+    assert Path("mine.yaml").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["Thrifty"], "cannot be a trait's id"),
+        (["../thrifty"], "cannot be a trait's id"),
+        (["thrifty", "--model", "openai:x"], "--about"),
+        (["thrifty", "--model", "nobody", "--about", "spends little"], "is not a model name"),
+    ],
+)
+def test_new_refuses_before_it_writes(arguments: list[str], message: str, elsewhere: Path) -> None:
+    assert message in refused(new.main, *arguments)
+    assert list(elsewhere.iterdir()) == []
 
 
 # --- chat ---

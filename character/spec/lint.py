@@ -15,6 +15,7 @@ from typing import Literal, get_args
 from rapidfuzz import fuzz, utils
 
 from character.errors import SpecError
+from character.spec.drafts import MARK, drafts_of
 from character.spec.loading import FaultyTraitError, Source, read_trait
 from character.spec.schema import Check, Contains, Example, Lacks, MaxWords, MinWords, Trait
 from character.yaml_file import at, descend
@@ -44,6 +45,11 @@ RULES = {
         "error",
         "The file cannot be read as a trait.",
         "Nothing else can be checked before it can.",
+    ),
+    "draft": Rule(
+        "warning",
+        "A text is still a draft.",
+        "Nobody has written or read it yet, and a build would train it; so it refuses.",
     ),
     "check-contradicts-example": Rule(
         "error",
@@ -173,7 +179,9 @@ def check_files(references: Sequence[str], passes: Passes) -> Checked:
 
 
 def lint(source: Source, passes: Passes) -> list[Finding]:
-    """Everything that can be said of one trait, in file order."""
+    """Everything there is to say of one trait, in file order; of a draft, what is left to write."""
+    if drafts := list(drafts_of(source.trait)):
+        return [_draft(source, place) for place in drafts]
     rules = (_clauses, _lengths, _announcements, _sameness, _seeds, _poles, _amounts)
     found = [finding for rule in rules for finding in rule(source)]
     return sorted([*found, *_checks(source, passes)])
@@ -189,6 +197,11 @@ def lint_together(sources: Sequence[Source]) -> list[Finding]:
 
 
 # --- one trait ---
+
+
+def _draft(source: Source, place: Place) -> Finding:
+    fix = f"Write it, or read what a model wrote; then take the word {MARK} away."
+    return _finding(source, "draft", place, f"{place[-1]} is a draft", fix)
 
 
 def _clauses(source: Source) -> Iterator[Finding]:

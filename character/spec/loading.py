@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any, get_args
 
 import yaml
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from character import shipped
 from character.errors import SpecError
-from character.spec.schema import Applies, Check, Clause, Controls, Example, QuerySeeds, Trait
+from character.spec.schema import Applies, Check, Clause, Controls, Example, QuerySeeds, Slug, Trait
 from character.yaml_file import (
     Fault,
     FaultyFileError,
@@ -48,6 +48,17 @@ class Source:
 def load_trait(reference: str | Path) -> Trait:
     """The trait a name (`curious`) or a path stands for. Raises SpecError with every fault."""
     return read_trait(reference).trait
+
+
+def check_id(identity: str) -> None:
+    """Raise SpecError unless a trait can have this id."""
+    try:
+        TypeAdapter(Slug).validate_python(identity)
+    except ValidationError:
+        raise SpecError(
+            f"{identity!r} cannot be a trait's id: lowercase words joined by hyphens, at most 60"
+            " characters, for example plain-spoken."
+        ) from None
 
 
 def read_trait(reference: str | Path) -> Source:

@@ -23,7 +23,7 @@ import psutil
 
 HERE = Path(__file__).parent
 LATENCY, AT_ONCE = 0.05, 64
-OURS, BARE = "ours", "bare SDK"
+OURS, BARE = "ours", "bare-sdk"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def run(name: str, python: str, count: int) -> Spent:
     )
     assert server.stdout
     url = server.stdout.readline().strip()
-    script = HERE / "served_subjects" / f"{name.replace(' ', '_').replace('-', '_').lower()}.py"
+    script = HERE / "served_subjects" / f"with_{name.replace('-', '_')}.py"
     try:
         with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as said:
             began = time.perf_counter()

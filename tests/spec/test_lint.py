@@ -156,7 +156,17 @@ def test_a_mistake_is_found_at_its_place(
 
 def test_every_rule_is_shown_here() -> None:
     shown = {code for code, *_ in MISTAKES}
-    assert shown | {"format", "slow-check", "traits-conflict"} == set(RULES)
+    assert shown | {"format", "slow-check", "traits-conflict", "draft"} == set(RULES)
+
+
+def test_of_a_draft_only_the_drafts_are_told(tmp_path: Path) -> None:
+    changes = {"opposite": "DRAFT I spend.", "examples.1.bad": "DRAFT", "clauses.0.text": "DRAFTY"}
+    file = written(tmp_path, changes)
+    found = check_files([file], passes).findings
+    lines = Path(file).read_text().splitlines()
+    assert [(f.code, lines[f.line - 1].strip()) for f in found] == [
+        ("draft", "opposite: DRAFT I spend."), ("draft", "bad: DRAFT"),
+    ]  # fmt: skip
 
 
 def test_a_slow_pattern_is_found(tmp_path: Path) -> None:
