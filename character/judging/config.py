@@ -17,10 +17,12 @@ class RankingConfig(BaseModel):
         default=1.5, ge=0, description="Weight of the checks, in spreads of the contrast."
     )
     relevance: float = Field(
-        default=1.0, ge=0, description="Weight of the relevance, each in its own spreads."
+        default=1.0,
+        ge=0,
+        description="Weight of the relevance, in its own spreads, up to the plain replies' median.",
     )
     length: float = Field(
-        default=3.0,
+        default=3.5,
         ge=0,
         description="What a log-ratio to the plain replies' length costs, in spreads of the "
         "contrast, where no trait sets its length free.",

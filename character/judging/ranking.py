@@ -11,7 +11,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, pstdev
+from statistics import fmean, median, pstdev
 
 import numpy as np
 
@@ -110,17 +110,24 @@ def _help(
 ) -> dict[str, float]:
     """What a reply is worth beside its character, in spreads, where its relevance is known.
 
-    k relevance / spread - l |log(words / words of a plain reply)|
+    k min(relevance, enough) / spread - l |log(words / words of a plain reply)|
+
+    Half of the plain replies have enough: a reply that answers as they do earns nothing by
+    answering more closely, and the character decides.
     """
     relevant = {j.reply_id: j.relevance for j in judgements if j.relevance is not None}
     spread = (pstdev(relevant.values()) if relevant else 0.0) or 1.0
     words = {reply.id: max(1, len(reply.shown.split())) for reply in replies}
-    plain = [words[reply.id] for reply in replies if reply.style == "plain"]
+    unsteered = [reply.id for reply in replies if reply.style == "plain"]
+    plain = [words[reply_id] for reply_id in unsteered]
+    answering = [relevant[reply_id] for reply_id in unsteered if reply_id in relevant]
+    enough = median(answering) if answering else math.inf
     free = any(trait.controls.length == "free" for trait in constitution.traits)
     price = 0.0 if free or not plain else config.length
     usual = fmean(plain) if plain else 1.0
     return {
-        reply_id: config.relevance * found / spread - price * abs(math.log(words[reply_id] / usual))
+        reply_id: config.relevance * min(found, enough) / spread
+        - price * abs(math.log(words[reply_id] / usual))
         for reply_id, found in relevant.items()
         if reply_id in words
     }

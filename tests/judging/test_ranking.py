@@ -147,6 +147,18 @@ def test_relevance_counts_in_its_own_spreads() -> None:
     assert rank(judgements, relevance=2).tiers == (("b",), ("a",))
 
 
+def test_a_reply_that_answers_as_the_plain_ones_do_has_enough_relevance() -> None:
+    # the plain replies' median is 2; relevances 1, 2, 3, 0, 4 have the spread sqrt 2
+    replies = [
+        *(a_reply(name, style="plain") for name in "pqr"), a_reply("poor"), a_reply("close"),
+    ]  # fmt: skip
+    found = {"p": 1.0, "q": 2.0, "r": 3.0, "poor": 0.0, "close": 4.0}
+    judgements = [a_judgement(name, 0.0, relevance=value) for name, value in found.items()]
+    ranking = rank(judgements, replies, relevance=1)
+    assert (ranking.tiers, ranking.below_floor) == ((("close", "q", "r"), ("p",)), ("poor",))
+    assert ranking.values == pytest.approx([2 / math.sqrt(2), 1 / math.sqrt(2)])
+
+
 def test_a_change_of_length_costs_in_either_direction_unless_a_trait_frees_it() -> None:
     replies = [
         a_reply("p", style="plain", text="1 2"), a_reply("q", style="plain", text="1 2 3 4 5 6"),
