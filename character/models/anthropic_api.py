@@ -6,23 +6,15 @@ by chance alone. The shared start of conversations is marked for the provider's 
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import anthropic
 
 from character.models.base import FinishReason, Usage
 from character.models.endpoint import Answer, Call, CallError, Fault, Room
-from character.models.http import (
-    error_message,
-    fault_of,
-    http_client,
-    retry_after,
-    seconds_left,
-    whole,
-)
+from character.models.http import explained, http_client, read_json, room_left
 
 FINISH: Mapping[str, FinishReason] = {
     "end_turn": "stop",
@@ -74,10 +66,7 @@ class AnthropicEndpoint:
     async def ask(self, call: Call) -> Answer:
         with _explained():
             response = await self._client.messages.with_raw_response.create(**self._arguments(call))
-        try:
-            body = json.loads(response.http_response.content)
-        except ValueError as error:
-            raise CallError(Fault.GARBLED, f"{type(error).__name__}: {error}") from None
+        body = read_json(response.http_response.content)
         return self._answer(body, call, _room(response.headers))
 
     # --- batches ---
@@ -168,27 +157,10 @@ def _usage(used: Mapping[str, Any]) -> Usage:
     )
 
 
-@contextmanager
-def _explained() -> Iterator[None]:
-    try:
-        yield
-    except anthropic.APIStatusError as error:
-        message = error_message(error.status_code, error.body, error.response)
-        if error.status_code == 400 and USED_UP in message:
-            raise CallError(Fault.UNUSABLE, message) from None
-        wait = retry_after(error.response.headers)
-        raise CallError(fault_of(error.status_code), message, wait) from None
-    except anthropic.APIConnectionError as error:
-        raise CallError(Fault.CONNECTION, str(error.__cause__ or error)) from None
+def _explained() -> AbstractContextManager[None]:
+    return explained(anthropic, lambda error, told: error.status_code == 400 and USED_UP in told)
 
 
 def _room(headers: Mapping[str, str]) -> Room:
-    """What the anthropic-ratelimit headers say is left; of two resets the later one."""
-    left = {
-        what: headers.get(f"anthropic-ratelimit-{what}-remaining")
-        for what in ("requests", "tokens")
-    }
-    if not any(left.values()):
-        return Room()
-    resets = [headers.get(f"anthropic-ratelimit-{what}-reset", "") for what in left]
-    return Room(whole(left["requests"]), whole(left["tokens"]), max(map(seconds_left, resets)))
+    limits = "anthropic-ratelimit-{}-remaining", "anthropic-ratelimit-{}-reset"
+    return room_left(headers, *limits)

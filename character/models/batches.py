@@ -77,7 +77,7 @@ class Batches:
         rest = {key: call for key, call in calls.items() if key not in waiting}
         primers = _primers(rest)
         tries: dict[str, int] = defaultdict(int)
-        for phase in (primers, {key: rest[key] for key in rest.keys() - primers.keys()}):
+        for phase in (primers, {key: rest[key] for key in rest if key not in primers}):
             todo = dict(phase)
             while todo or out:
                 out += await self._hand_in(todo)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -12,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from character.models.endpoint import Fault
+from character.models.endpoint import CallError, Fault, Room
 
 DURATION = re.compile(r"([\d.]+)(ms|s|m|h|d)")
 SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -41,6 +42,41 @@ def fault_of(status: int) -> Fault:
             return Fault.UNUSABLE
         case _:
             return Fault.REFUSED
+
+
+@contextmanager
+def explained(sdk: Any, used_up: Callable[[Any, str], bool]) -> Iterator[None]:
+    """Turn an SDK's errors into ours. openai and anthropic name them alike; `used_up` tells from an
+    error and its words that no further request will be answered.
+    """
+    try:
+        yield
+    except sdk.APIStatusError as error:
+        message = error_message(error.status_code, error.body, error.response)
+        if used_up(error, message):
+            raise CallError(Fault.UNUSABLE, message) from None
+        wait = retry_after(error.response.headers)
+        raise CallError(fault_of(error.status_code), message, wait) from None
+    except sdk.APIConnectionError as error:
+        raise CallError(Fault.CONNECTION, str(error.__cause__ or error)) from None
+
+
+def read_json(content: bytes | str) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError as error:
+        raise CallError(Fault.GARBLED, f"{type(error).__name__}: {error}") from None
+
+
+def room_left(headers: Mapping[str, str], remaining: str, reset: str) -> Room:
+    """What the rate-limit headers say is left, by the names they have for requests and tokens; of
+    two resets the later one.
+    """
+    left = [whole(headers.get(remaining.format(what))) for what in ("requests", "tokens")]
+    if left == [None, None]:
+        return Room()
+    resets = (headers.get(reset.format(what), "") for what in ("requests", "tokens"))
+    return Room(left[0], left[1], max(map(seconds_left, resets)))
 
 
 def error_message(status: int, body: object, response: httpx2.Response | None = None) -> str:

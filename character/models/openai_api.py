@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import openai
@@ -19,11 +19,11 @@ from character.models.base import FinishReason, Usage
 from character.models.endpoint import Answer, Call, CallError, Fault, Room
 from character.models.http import (
     error_message,
+    explained,
     fault_of,
     http_client,
-    retry_after,
-    seconds_left,
-    whole,
+    read_json,
+    room_left,
 )
 
 FINISH: Mapping[str, FinishReason] = {
@@ -89,7 +89,7 @@ class OpenAIEndpoint:
                 response = await self._client.chat.completions.with_raw_response.create(
                     **self._chat(call)
                 )
-        return self._answer(_json(response.content), call, _room(response.headers))
+        return self._answer(read_json(response.content), call, _room(response.headers))
 
     # --- batches ---
 
@@ -135,7 +135,7 @@ class OpenAIEndpoint:
             with _explained():
                 content = await self._client.files.content(file)
             for line in content.text.splitlines():
-                row = _json(line)
+                row = read_json(line)
                 if (key := row.get("custom_id")) in calls:
                     yield key, self._result(row, calls[key])
 
@@ -264,31 +264,9 @@ def _of_responses(body: dict[str, Any]) -> tuple[str, FinishReason, Usage]:
     return text, finish, usage
 
 
-@contextmanager
-def _explained() -> Iterator[None]:
-    try:
-        yield
-    except openai.APIStatusError as error:
-        message = error_message(error.status_code, error.body, error.response)
-        if error.code in USED_UP:
-            raise CallError(Fault.UNUSABLE, message) from None
-        wait = retry_after(error.response.headers)
-        raise CallError(fault_of(error.status_code), message, wait) from None
-    except openai.APIConnectionError as error:
-        raise CallError(Fault.CONNECTION, str(error.__cause__ or error)) from None
-
-
-def _json(content: bytes | str) -> Any:
-    try:
-        return json.loads(content)
-    except ValueError as error:
-        raise CallError(Fault.GARBLED, f"{type(error).__name__}: {error}") from None
+def _explained() -> AbstractContextManager[None]:
+    return explained(openai, lambda error, _: error.code in USED_UP)
 
 
 def _room(headers: Mapping[str, str]) -> Room:
-    """What the x-ratelimit headers say is left; of two resets the later one."""
-    left = {what: headers.get(f"x-ratelimit-remaining-{what}") for what in ("requests", "tokens")}
-    if not any(left.values()):
-        return Room()
-    resets = [headers.get(f"x-ratelimit-reset-{what}", "") for what in left]
-    return Room(whole(left["requests"]), whole(left["tokens"]), max(map(seconds_left, resets)))
+    return room_left(headers, "x-ratelimit-remaining-{}", "x-ratelimit-reset-{}")

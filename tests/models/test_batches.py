@@ -8,15 +8,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from asking import ENDPOINTS, asks, echoes, texts
 from faulty_server import Server, serving
 
 from character.errors import ModelError
-from character.models.anthropic_api import AnthropicEndpoint
 from character.models.base import Message, Request, Sampling
 from character.models.budget import Budget, CapReachedError
 from character.models.cache import RequestCache
 from character.models.config import RequestsConfig
-from character.models.endpoint import Endpoint
 from character.models.openai_api import OpenAIEndpoint
 from character.models.prices import Price
 from character.models.served import ServedModel
@@ -26,23 +25,7 @@ PRICE = Price(input=1000.0, output=5000.0, batch=0.5)
 Start = Callable[..., ServedModel]
 
 
-def openai(server: Server) -> Endpoint:
-    return OpenAIEndpoint("openai:m", "m", base_url=server.url, key="k")
-
-
-def responses(server: Server) -> Endpoint:
-    return OpenAIEndpoint("openai:m", "m", base_url=server.url, key="k", responses=True)
-
-
-def anthropic(server: Server) -> Endpoint:
-    url = server.url.removesuffix("/v1")
-    return AnthropicEndpoint("anthropic:m", "m", base_url=url, key="k")
-
-
-ENDPOINTS = {"openai": openai, "responses": responses, "anthropic": anthropic}
-
-
-@pytest.fixture(params=ENDPOINTS)
+@pytest.fixture(params=["openai", "responses", "anthropic"])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -74,18 +57,6 @@ def start(cache: RequestCache) -> Iterator[Start]:
             return model
 
         yield begin
-
-
-def asks(count: int) -> list[Request]:
-    return [Request((Message("user", f"number {n}"),), seed=n) for n in range(count)]
-
-
-def echoes(count: int) -> list[str]:
-    return [f"echo: number {n}" for n in range(count)]
-
-
-def texts(model: ServedModel, requests: list[Request]) -> list[str]:
-    return [g.text for g in model.generate(requests, Sampling(max_tokens=4))]
 
 
 def test_a_batch_is_answered_in_order_at_half_the_price(
@@ -173,7 +144,7 @@ def test_a_batch_that_is_out_survives_a_restart(
 
     endpoint.ended = die  # type: ignore[method-assign]
     with pytest.raises(Killed):
-        texts(first, asks(12))
+        texts(first, asks(12), limit=4)
     (file,) = (cache.folder / "batches").iterdir()
     assert len(json.loads(file.read_text())["keys"]) == 12
     server.polls = 0
@@ -212,7 +183,7 @@ def test_a_cost_limit_hands_in_what_it_can_pay_for(start: Start, kind: str, tmp_
     assert one.dollars is not None and one.dollars < most
     model = start(server, kind, budget=Budget(10 * most, tmp_path / "spending.jsonl"))
     with pytest.raises(CapReachedError, match="--max-cost"):
-        texts(model, asks(100))
+        texts(model, asks(100), limit=4)
     assert len(server.batches) - 1 > 1
     assert sum(server.paid.values()) - 1 > 10  # the first ones cost less than was reserved
     assert model.budget.spent <= 10 * most

@@ -7,21 +7,20 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from asking import ENDPOINTS, asks, echoes, texts
 from faulty_server import Server, serving
 
 from character.errors import ModelError
-from character.models.anthropic_api import AnthropicEndpoint
 from character.models.base import Message, Request, Sampling
 from character.models.budget import Budget, CapReachedError
 from character.models.cache import RequestCache
 from character.models.config import RequestsConfig
-from character.models.endpoint import Call, Endpoint, Fault
-from character.models.openai_api import OpenAIEndpoint
+from character.models.endpoint import Call, Fault
 from character.models.prices import Price
 from character.models.served import ServedModel
 
@@ -31,24 +30,11 @@ PRICE = Price(
 )  # a tenth of a cent per word in, half a cent per word out
 
 
-def openai(server: Server) -> Endpoint:
-    return OpenAIEndpoint("http://server#m", "m", base_url=server.url, own=True)
-
-
-def responses(server: Server) -> Endpoint:
-    return OpenAIEndpoint("openai:m", "m", base_url=server.url, key="k", responses=True)
-
-
-def anthropic(server: Server) -> Endpoint:
-    url = server.url.removesuffix("/v1")
-    return AnthropicEndpoint("anthropic:m", "m", base_url=url, key="k")
-
-
-ENDPOINTS = {"openai": openai, "responses": responses, "anthropic": anthropic}
+KINDS = ("own", "responses", "anthropic")
 Start = Callable[..., ServedModel]
 
 
-@pytest.fixture(params=ENDPOINTS)
+@pytest.fixture(params=KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -66,7 +52,7 @@ def start() -> Iterator[Start]:
 
         def begin(
             server: Server,
-            kind: str = "openai",
+            kind: str = "own",
             config: RequestsConfig = PATIENT,
             cache: RequestCache | None = None,
             budget: Budget | None = None,
@@ -79,18 +65,6 @@ def start() -> Iterator[Start]:
             return model
 
         yield begin
-
-
-def asks(count: int) -> list[Request]:
-    return [Request((Message("user", f"number {n}"),), seed=n) for n in range(count)]
-
-
-def echoes(count: int) -> list[str]:
-    return [f"echo: number {n}" for n in range(count)]
-
-
-def texts(model: ServedModel, requests: Sequence[Request], limit: int = 64) -> list[str]:
-    return [g.text for g in model.generate(requests, Sampling(max_tokens=limit))]
 
 
 # --- answers ---
@@ -124,9 +98,9 @@ def test_a_long_answer_is_cut_off(start: Start, kind: str) -> None:
 @pytest.mark.parametrize(
     ("fault", "kinds", "finish"),
     [
-        ("refusal", ("openai", "responses", "anthropic"), "refusal"),
-        ("filter", ("openai",), "content filter"),
-        ("empty", ("openai", "responses", "anthropic"), "stop"),
+        ("refusal", KINDS, "refusal"),
+        ("filter", ("own",), "content filter"),
+        ("empty", KINDS, "stop"),
     ],
 )
 def test_a_verdict_of_the_provider_is_an_outcome(
@@ -385,16 +359,17 @@ from character.models.config import RequestsConfig
 from character.models.endpoint import Call
 from character.models.prices import Price
 from character.models.served import ServedModel
+import asking
 import test_served
 kind, url, folder, count, cap = sys.argv[1:]
-server = test_served.Server(); server.url = url
+server = asking.Server(); server.url = url
 folder = Path(folder)
 said = os.open(folder / "acknowledged", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 model = ServedModel(
-    test_served.ENDPOINTS[kind](server), RequestsConfig(first=16), RequestCache(folder / "cache"),
+    asking.ENDPOINTS[kind](server), RequestsConfig(first=16), RequestCache(folder / "cache"),
     Budget(float(cap), folder / "spending.jsonl"), test_served.PRICE,
 )
-calls = [Call(r.conversation, Sampling(max_tokens=4), r.seed) for r in test_served.asks(int(count))]
+calls = [Call(r.conversation, Sampling(max_tokens=4), r.seed) for r in asking.asks(int(count))]
 print("ready", flush=True)
 for answered in model.stream(calls):
     os.write(said, "".join(f"{index}\\n" for index, _ in answered).encode())
@@ -403,7 +378,7 @@ for answered in model.stream(calls):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["openai", "anthropic"])
+@pytest.mark.parametrize("kind", ["own", "anthropic"])
 def test_killed_at_thirty_moments_it_loses_nothing(tmp_path: Path, kind: str) -> None:
     count, moments = 2000, random.Random(7)
     acknowledged = tmp_path / "acknowledged"
@@ -445,7 +420,7 @@ def test_killed_at_thirty_moments_it_loses_nothing(tmp_path: Path, kind: str) ->
 
 
 def _name(index: int, kind: str) -> str:
-    return f"number {index}#{index if kind == 'openai' else ''}"
+    return f"number {index}#{index if kind == 'own' else ''}"
 
 
 def _paid(server: Server, kind: str) -> float:
