@@ -38,6 +38,7 @@ from character.models.prices import Price
 ENOUGH = 20  # requests, before their share of failures says something
 HOPELESS = 0.5  # share of failures that ends even a smaller run
 READY = 1024  # answers that may wait for the caller
+GATHER = 0.02  # seconds
 
 CANCELLED = CallError(Fault.CONNECTION, "cancelled")
 
@@ -171,6 +172,8 @@ class ServedModel:
         try:
             while left:
                 batch = [await ready.get()]
+                if self.cache:  # one write for all that come within a moment
+                    await asyncio.sleep(GATHER)
                 while not ready.empty():
                     batch.append(ready.get_nowait())
                 for end in batch:

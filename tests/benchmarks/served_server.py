@@ -1,13 +1,14 @@
-"""Chat completions on loopback with a fixed latency and next to no work; prints its address."""
+"""Chat completions on loopback with a fixed latency and next to no work; prints its address.
+
+Bare HTTP/1.1 on asyncio: a whole framework would be busier than the clients it measures.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import socket
+import re
 import sys
-
-import uvicorn
 
 ANSWER = {
     "id": "c",
@@ -24,25 +25,38 @@ ANSWER = {
     "usage": {"prompt_tokens": 20, "completion_tokens": 40, "total_tokens": 60},
 }
 BODY = json.dumps(ANSWER).encode()
-HEADERS = [(b"content-type", b"application/json"), (b"content-length", str(len(BODY)).encode())]
+HEAD = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(BODY)}\r\n\r\n"
+REPLY = HEAD.encode() + BODY
+LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
+LATENCY = float(sys.argv[1])
 
 
-async def app(scope: dict, receive, send) -> None:  # type: ignore[no-untyped-def, type-arg]
-    more = True
-    while more:
-        more = (await receive()).get("more_body", False)
-    await asyncio.sleep(float(sys.argv[1]))
-    await send({"type": "http.response.start", "status": 200, "headers": HEADERS})
-    await send({"type": "http.response.body", "body": BODY})
+class Connection(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+        self.received = b""
+
+    def data_received(self, data: bytes) -> None:
+        self.received += data
+        while (end := self.received.find(b"\r\n\r\n")) >= 0:
+            length = LENGTH.search(self.received, 0, end)
+            whole = end + 4 + (int(length[1]) if length else 0)
+            if len(self.received) < whole:
+                return
+            self.received = self.received[whole:]
+            asyncio.get_running_loop().call_later(LATENCY, self.answer)
+
+    def answer(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(REPLY)
 
 
-def main() -> None:
-    listening = socket.socket()
-    listening.bind(("127.0.0.1", 0))
-    print(f"http://127.0.0.1:{listening.getsockname()[1]}/v1", flush=True)
-    config = uvicorn.Config(app, log_level="critical", access_log=False, lifespan="off")
-    uvicorn.Server(config).run(sockets=[listening])
+async def main() -> None:
+    server = await asyncio.get_running_loop().create_server(Connection, "127.0.0.1", 0)
+    print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", flush=True)
+    await server.serve_forever()
 
 
 if __name__ == "__main__":
-    main()
+    asyncio.run(main())
