@@ -57,6 +57,8 @@ class Server:
     """How often a batch is looked at before it has ended."""
     item_faults: Mapping[str, float] = field(default_factory=dict)
     """Of requests in a batch: expired, absent, errored, invalid."""
+    silent: bool = False
+    """Answers in batches do not say what they used (chat completions)."""
     batches: list[list[str]] = field(default_factory=list)
     """The messages of every batch that was handed in."""
     most_at_once: int = 0
@@ -129,8 +131,9 @@ class Server:
         return JSONResponse({"id": name, "object": "file"})
 
     async def hand_in(self, request: Request) -> Response:
-        if self._draw():
-            return JSONResponse({"error": {"message": "oh dear"}}, 500)
+        if fault := self._draw():
+            status = 401 if fault == "401" else 500
+            return JSONResponse({"error": {"message": "oh dear"}}, status)
         body = await request.json()
         if "requests" in body:
             items = [
@@ -190,7 +193,7 @@ class Server:
         said: dict[str, Any] = {"error": {"message": "this prompt is too long"}}
         if not fault:
             self.paid[f"{asked}#{body.get('seed', '')}"] += 1
-            said = self._content(item["url"], body, asked, "")
+            said = self._content(item["url"], body, asked, "silent" if self.silent else "")
         return {"custom_id": identity, "response": {"status_code": status, "body": said}}
 
     def _draw(self, faults: Mapping[str, float] | None = None) -> str:

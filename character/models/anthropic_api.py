@@ -13,7 +13,7 @@ from typing import Any
 import anthropic
 
 from character.models.base import FinishReason, Usage
-from character.models.endpoint import Answer, Call, CallError, Fault, Room
+from character.models.endpoint import Answer, Call, CallError, Fault, Room, stopped
 from character.models.http import explained, http_client, read_json, room_left
 
 FINISH: Mapping[str, FinishReason] = {
@@ -113,8 +113,7 @@ class AnthropicEndpoint:
             usage = _usage(body["usage"])
         except (LookupError, TypeError, AttributeError) as error:
             raise CallError(Fault.GARBLED, f"{type(error).__name__}: {error}") from None
-        for stop in call.sampling.stop:
-            text = text.partition(stop)[0]
+        text, finish = stopped(text, finish, call.sampling.stop)
         return Answer(text, finish, usage, str(body.get("model") or self.model), room)
 
     def _arguments(self, call: Call) -> dict[str, Any]:

@@ -18,7 +18,16 @@ from uuid import uuid4
 
 from character.models.budget import Budget, Reservation
 from character.models.config import RequestsConfig
-from character.models.endpoint import AGAIN, Answer, Call, CallError, Endpoint, Fault, most_tokens
+from character.models.endpoint import (
+    AGAIN,
+    UNPAID,
+    Answer,
+    Call,
+    CallError,
+    Endpoint,
+    Fault,
+    most_tokens,
+)
 from character.models.prices import Price
 
 LARGEST = 100_000_000  # bytes of one batch; OpenAI takes 200 MB, Anthropic 256 MB
@@ -117,9 +126,13 @@ class Batches:
             chunk = {key: todo[key] for key in reservations}
             try:
                 identity = await self._patiently(partial(self.endpoint.submit, chunk))
-            except BaseException:
+            except BaseException as error:  # cancellation too: the batch may have been taken
+                refused = isinstance(error, CallError) and error.fault in UNPAID
                 for reservation in reservations.values():
-                    reservation.lose()
+                    if refused:
+                        reservation.release()
+                    else:
+                        reservation.lose()
                 raise
             file = self.folder / f"{uuid4().hex}.json"
             content = {
@@ -171,7 +184,9 @@ class Batches:
                     reservation.release()
                 yield Outcome(key, result, None)
                 continue
-            dollars = self.price.cost(result.usage, batch=True) if self.price else None
+            dollars = self._most(batch.calls[key])  # unless it says what it used
+            if self.price and result.usage.input:
+                dollars = self.price.cost(result.usage, batch=True)
             if reservation:
                 reservation.settle(dollars)
             yield Outcome(key, result, dollars)
@@ -193,7 +208,7 @@ class Batches:
             except CallError as error:
                 attempt += 1
                 if error.fault not in AGAIN or attempt >= self.config.attempts:
-                    raise CallError(Fault.UNUSABLE, error.message) from error
+                    raise
                 wait = min(self.config.backoff * 2**attempt, self.config.longest_backoff)
                 await asyncio.sleep(error.retry_after or wait)
 

@@ -44,7 +44,9 @@ class Entry:
 
     @property
     def finished(self) -> bool:
-        return self.answer.finish != "length"
+        """It came to its end, and how long it is was told: else it serves its own limit only."""
+        told = self.answer.usage.output > 0 or not self.answer.text
+        return self.answer.finish != "length" and told
 
     @property
     def asked(self) -> str:

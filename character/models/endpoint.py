@@ -135,3 +135,9 @@ def most_tokens(call: Call) -> int:
         texts.append(json.dumps(call.schema))
     texts.append(call.text)
     return sum(len(text.encode("utf-8", "replace")) for text in texts) + MARKS * (1 + len(texts))
+
+
+def stopped(text: str, finish: FinishReason, stops: tuple[str, ...]) -> tuple[str, FinishReason]:
+    """The text up to the first stop string, for APIs that do not stop at all of them."""
+    places = [place for stop in stops if (place := text.find(stop)) >= 0]
+    return (text[: min(places)], "stop") if places else (text, finish)

@@ -11,12 +11,12 @@ import json
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Literal
 
 import openai
 
 from character.models.base import FinishReason, Usage
-from character.models.endpoint import Answer, Call, CallError, Fault, Room
+from character.models.endpoint import Answer, Call, CallError, Fault, Room, stopped
 from character.models.http import (
     error_message,
     explained,
@@ -41,6 +41,7 @@ EFFORTS = (
 )
 ENDED = {"completed", "expired", "cancelled"}
 EXPIRED = "batch_expired"
+Path = Literal["/v1/responses", "/v1/chat/completions"]
 NO_KEY = "none"  # the SDK insists on one, and local servers want none
 
 
@@ -94,7 +95,7 @@ class OpenAIEndpoint:
     # --- batches ---
 
     async def submit(self, calls: Mapping[str, Call]) -> str:
-        path = "/v1/responses" if self.responses else "/v1/chat/completions"
+        path: Path = "/v1/responses" if self.responses else "/v1/chat/completions"
         lines = (
             {
                 "custom_id": key,
@@ -111,7 +112,7 @@ class OpenAIEndpoint:
             )
             batch = await self._client.batches.create(
                 input_file_id=file.id,
-                endpoint="/v1/responses" if self.responses else "/v1/chat/completions",
+                endpoint=path,
                 completion_window="24h",
             )
         return batch.id
@@ -156,6 +157,7 @@ class OpenAIEndpoint:
         try:
             read = _of_responses if self.responses and not call.text else _of_completions
             text, finish, usage = read(body)
+            text, finish = stopped(text, finish, call.sampling.stop)
             return Answer(text, finish, usage, str(body.get("model") or self.model), room)
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise CallError(Fault.GARBLED, f"{type(error).__name__}: {error}") from None

@@ -201,3 +201,17 @@ def test_a_server_of_ones_own_has_no_batches(cache: RequestCache) -> None:
     endpoint = OpenAIEndpoint("http://h/v1#m", "m", base_url="http://h/v1", own=True)
     with pytest.raises(ModelError, match="has no batch API"):
         ServedModel(endpoint, CONFIG, cache)
+
+
+def test_an_answer_that_does_not_say_what_it_used_is_charged_in_full(start: Start) -> None:
+    model = start(Server(silent=True))
+    (found,) = model.generate(asks(1), Sampling(max_tokens=7))
+    assert found.dollars is not None and found.dollars >= PRICE.most(10, 7, batch=True)
+    assert model.budget.spent == pytest.approx(found.dollars)
+
+
+def test_a_refused_batch_costs_nothing_and_ends_the_run(start: Start, kind: str) -> None:
+    model = start(Server({"401": 1.0}), kind)
+    with pytest.raises(ModelError, match="oh dear"):
+        texts(model, asks(5))
+    assert (model.budget.spent, model.budget.reserved) == (0.0, 0.0)

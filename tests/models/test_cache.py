@@ -91,6 +91,16 @@ def test_what_was_cut_off_serves_its_own_limit_only(cache: RequestCache) -> None
     assert cache.get("m", limited(20)) == longer
 
 
+def test_an_answer_of_unknown_length_serves_its_own_limit_only(cache: RequestCache) -> None:
+    untold = entry("Yeast makes gas.", tokens=0)
+    keep(cache, untold)
+    assert cache.get("m", CALL) == untold
+    assert cache.get("m", limited(2)) is None
+    empty = entry("", tokens=0, call=replace(CALL, seed=1))
+    keep(cache, empty)
+    assert cache.get("m", replace(limited(2), seed=1)) == empty
+
+
 def test_a_corrupt_entry_is_absent_listed_and_replaced(cache: RequestCache) -> None:
     keep(cache, entry())
     key = key_of("m", CALL)

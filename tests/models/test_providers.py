@@ -75,6 +75,7 @@ def test_a_missing_key_says_where_it_goes(kind: str, monkeypatch: pytest.MonkeyP
 
 def test_a_server_needs_no_key() -> None:
     check_name("http://localhost:8000/v1#x")
+    assert open_endpoint("http://localhost:8000/v1#x", 1).name == "http://localhost:8000/v1#x"
 
 
 def test_a_provider_at_another_address_is_another_model(monkeypatch: pytest.MonkeyPatch) -> None:

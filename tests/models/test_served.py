@@ -95,6 +95,13 @@ def test_a_long_answer_is_cut_off(start: Start, kind: str) -> None:
     assert (found.text, found.finish, found.tokens) == ("one two three", "length", 3)
 
 
+def test_every_answer_ends_before_a_stop_string(start: Start, kind: str) -> None:
+    server = Server(reply="one two\n\nthree. four five six")
+    sampling = Sampling(max_tokens=6, stop=(".", "\n"))
+    (found,) = start(server, kind).generate(asks(1), sampling)
+    assert (found.text, found.finish) == ("one two", "stop")
+
+
 @pytest.mark.parametrize(
     ("fault", "kinds", "finish"),
     [
