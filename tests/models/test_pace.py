@@ -70,6 +70,37 @@ def test_a_storm_of_complaints_halves_once_then_it_grows_by_one_a_round_trip() -
     run(main())
 
 
+def refusals(first: int, pinned: bool) -> int:
+    """How often a server that takes 6 calls at once, a second each, refuses one of 300."""
+    taken = refused = 0
+
+    async def one(pace: Pace) -> None:
+        nonlocal taken, refused
+        for attempt in range(1, 1000):
+            ticket = await pace.enter(1)
+            if taken < 6:
+                break
+            refused += 1
+            pace.failed(ticket, CallError(Fault.SERVER, "500") if pinned else SLOWER)
+            await asyncio.sleep(pace.backoff(attempt, SLOWER))
+        taken += 1
+        await asyncio.sleep(1)
+        taken -= 1
+        pace.answered(ticket, 1, Room())
+
+    async def main() -> None:
+        pace = Pace(config(first=first), seed=0)
+        await asyncio.gather(*(one(pace) for _ in range(300)))
+
+    run(main())
+    return refused
+
+
+def test_it_finds_the_servers_limit() -> None:
+    found, pinned = refusals(8, False), refusals(64, True)
+    assert 0 < found < pinned / 4  # pinned: 64 at once whatever the server says
+
+
 def test_other_faults_do_not_slow_it() -> None:
     async def main() -> None:
         pace = Pace(config())
