@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 
@@ -20,7 +20,6 @@ from character.data.pairs import best_replies, pairs_from
 from character.data.queries import drafts_wanted, write_queries, yield_of
 from character.data.replies import (
     PlannedReply,
-    language_of,
     plan_own_replies,
     plan_replies,
     write_replies,
@@ -45,15 +44,10 @@ from character.judging.likelihood import (
     relevance,
 )
 from character.judging.ranking import quality_floor, rank_replies
-from character.models.base import ChatModel
-from character.models.budget import Budget
-from character.models.cache import shared_cache
-from character.models.config import RequestsConfig
-from character.models.folders import model_folder
-from character.models.loading import Serving, identity_of, load_local, load_served
+from character.language import language_of
 from character.models.local import LocalModel
-from character.models.names import has_weights
-from character.models.served import ServedModel, tallies
+from character.models.served import ServedModel
+from character.opened import Models
 from character.progress import Bar
 from character.recipe import Recipe
 from character.rows import (
@@ -68,7 +62,7 @@ from character.rows import (
     Row,
     content_id,
 )
-from character.run import ASKED, Chunk, Run, plain
+from character.run import Chunk, Run
 from character.spec.constitution import Constitution
 from character.spec.demonstrations import demonstrations
 from character.training.dataset import dataset_of, trl_rows
@@ -82,8 +76,6 @@ from character.training.policy import (
     preferred_adapter,
 )
 from character.training.reward_model import rewards, train_reward_model
-
-JOURNAL = "spending.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -458,50 +450,6 @@ def _measure(
 
     passes = len(constitution.traits) + 3  # contrast for each trait, fluency, relevance, KL
     this.run.once("measure", "Measurements", Measurement, score, passes, "passes")
-
-
-class Models:
-    """The models of a build, each loaded when it is first needed and only once."""
-
-    def __init__(self, run: Run, requests: RequestsConfig, cap: float | None) -> None:
-        self._run, self._requests, self._cap = run, requests, cap
-        self._local: dict[str, LocalModel] = {}
-        self._served: dict[str, ServedModel] = {}
-
-    def __getitem__(self, name: str) -> LocalModel:
-        """A model whose weights are needed."""
-        if name not in self._local:
-            self._local[name] = load_local(name, self._run.reporter.say)
-        return self._local[name]
-
-    def any(self, name: str) -> ChatModel:
-        """A model that is only asked, wherever it runs."""
-        if has_weights(name):
-            return self[name]
-        if name not in self._served:
-            self._served[name] = load_served(name, self._serving)
-        return self._served[name]
-
-    def identity(self, name: str) -> str:
-        return identity_of(name, self._run.reporter.say)
-
-    def folder(self, name: str) -> Path:
-        return model_folder(name, self._run.reporter.say)
-
-    def close(self) -> None:
-        """Close the models behind APIs, and add to the run's record what they were asked."""
-        asked = tallies(self._run.recorded(ASKED))
-        for model in self._served.values():
-            tally = model.tally()
-            asked[tally.model] = asked[tally.model] + tally if tally.model in asked else tally
-            model.close()
-        if self._served:
-            self._run.record(**{ASKED: [plain(tally) for tally in asked.values()]})
-
-    @cached_property
-    def _serving(self) -> Serving:
-        budget = Budget(self._cap, self._run.folder / JOURNAL)
-        return Serving(self._requests, budget, shared_cache())
 
 
 def _no_pairs(rankings: Sequence[Ranking]) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
-from py3langid.langid import MODEL_FILE, LanguageIdentifier
 from pydantic import BaseModel, ConfigDict, Field
 
+from character.language import language_of
 from character.models.base import ChatModel, Generation, Message, Request, Sampling
 from character.rows import Query, Reply, Style, content_id
 from character.spec.constitution import Constitution
@@ -105,12 +104,6 @@ def write_replies(
         ]
 
 
-def language_of(text: str) -> str:
-    """ISO 639-1 code of the text's language, or "" when it is too short to tell."""
-    code, probability = _identifier().classify(text)
-    return code if probability > 0.99 else ""
-
-
 def _chunks(
     queries: list[Query],
     style: Style,
@@ -166,8 +159,3 @@ def _flaws(generation: Generation, language: str, looping: float) -> Iterator[st
         yield "looping"
     if language and language_of(generation.text) not in ("", language):
         yield "wrong language"
-
-
-@lru_cache
-def _identifier() -> LanguageIdentifier:
-    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -11,7 +11,6 @@ from character.data.replies import (
     CHUNK,
     PlannedReply,
     RepliesConfig,
-    language_of,
     plan_own_replies,
     plan_replies,
     write_replies,
@@ -196,10 +195,3 @@ def test_no_reply_is_in_the_wrong_language_when_the_right_one_is_unknown() -> No
         ("wrong language",),
         (),
     ]
-
-
-@pytest.mark.parametrize(
-    ("text", "language"), [(ENGLISH, "en"), (GERMAN, "de"), ("Paris.", ""), ("12 34", ""), ("", "")]
-)
-def test_a_language_is_named_only_when_it_is_sure(text: str, language: str) -> None:
-    assert language_of(text) == language
