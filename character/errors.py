@@ -4,6 +4,7 @@
     ├── SpecError        a trait file is wrong: file, line, column, what to write instead
     ├── RecipeError      a recipe, a --set or another option is wrong
     ├── ModelError       a model is unknown, missing, damaged or cannot do what is asked
+    ├── SuiteError       a suite, a gate or a file of saved replies is wrong
     ├── RunError         a run folder is in use, damaged, or holds another build
     └── ResourceError    too little memory or disk
 
@@ -24,6 +25,10 @@ class RecipeError(CharacterError):
 
 
 class ModelError(CharacterError):
+    pass
+
+
+class SuiteError(CharacterError):
     pass
 
 
