@@ -137,7 +137,10 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What one subject (base, trained, prompted, opposite) said when it was measured."""
+    """What one subject said when it was measured; `failure` says why there is no answer.
+
+    The tokens of a reply that was saved elsewhere are unknown, and 0.
+    """
 
     id: str
     subject: str
@@ -146,6 +149,7 @@ class Answer:
     text: str
     tokens: int
     ended: bool
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,2 @@
+-- An answer that never came is told from an empty one.
+ALTER TABLE answers ADD COLUMN failure VARCHAR DEFAULT '';
