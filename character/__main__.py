@@ -11,7 +11,9 @@ COMMANDS = {
     "cache": "Look at the answers kept from models behind APIs, and prune them.",
     "chat": "Talk to the base model and a trained one side by side.",
     "check": "Read trait files and say everything that is wrong with them.",
+    "diff": "Say what changed between two versions, and whether it may ship.",
     "new": "Start a trait file: a skeleton, or a model's draft.",
+    "suite": "Make, show and lock the suite that versions are compared on.",
 }
 
 

@@ -115,6 +115,7 @@ def run_job(job: Job, console: Console, cap: float | None = None) -> Path:
     from character.run import Run
 
     with Run.open(job.folder, job.identity, Reporter(console)) as run:
+        run.record(spec=job.constitution.plain)
         build(job.constitution, job.recipe, run, job.until, cap)
         if job.until == STAGES[-1]:
             finish(job, run)

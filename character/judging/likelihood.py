@@ -41,6 +41,11 @@ def contrast(judge: ChatModel, trait: Trait, said: Sequence[Said]) -> list[float
     return [None if a is None or b is None else a - b for a, b in zip(good, bad, strict=True)]
 
 
+def likelihood(judge: ChatModel, said: Sequence[Said]) -> list[float | None]:
+    """Log-probability per token of each reply to its plain query; None for an empty reply."""
+    return _means(judge, (), said)
+
+
 def foils(queries: Iterable[str]) -> dict[str, str]:
     """For each query another one, to ask whether a reply could as well answer that.
 

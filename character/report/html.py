@@ -98,36 +98,34 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        level=lambda estimate, line: _typeset(
-            terminal.level_text(estimate, terminal.unit_of(line))
-        ),
-        change=lambda estimate, line: _typeset(
+        level=lambda estimate, line: typeset(terminal.level_text(estimate, terminal.unit_of(line))),
+        change=lambda estimate, line: typeset(
             terminal.change_text(estimate, terminal.unit_of(line))
         ),
-        interval=lambda estimate, line: _typeset(
+        interval=lambda estimate, line: typeset(
             terminal.interval_text(estimate, terminal.unit_of(line))
         ),
         verdict=terminal.verdict_of,
         spill=terminal.spill_text,
-        before_after=lambda line: _typeset(terminal.before_after(line, "→")),
+        before_after=lambda line: typeset(terminal.before_after(line, "→")),
         minutes=terminal.minutes_text,
         memory=terminal.memory_text,
         counted=terminal.counted,
         money=terminal.money_text,
-        typeset=_typeset,
+        typeset=typeset,
         percent=lambda value: f"{100 * value:.0f} %",
         gain=_gain,
         svg=Markup,
-        digest=_digest,
+        digest=digest,
     )
     environment.globals.update(
-        share_text=lambda trait: _typeset(terminal.share_text(trait)),
+        share_text=lambda trait: typeset(terminal.share_text(trait)),
         bars_text=terminal.bars_text,
     )
     return environment
 
 
-def _typeset(text: str) -> str:
+def typeset(text: str) -> str:
     """Minus signs before digits, and no line break before a percent sign."""
     return re.sub(r"(?<![\w-])-(?=\d)", "\u2212", text).replace(" %", "\u00a0%")
 
@@ -137,6 +135,6 @@ def _gain(value: float | None) -> str:
     return "" if value is None or not math.isfinite(value) else f"{value:+.3f}"
 
 
-def _digest(script: str) -> str:
+def digest(script: str) -> str:
     """A script's hash as a content security policy names it."""
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

@@ -20,6 +20,7 @@ import matplotlib
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from character.diffing.inference import Movement
 from character.diffing.outcome import BASE, OPPOSITE, PROMPTED, SUBJECTS, TRAINED, TraitOutcome
 from character.report.content import FunnelStep, StageCost
 from character.report.printable import printable
@@ -44,6 +45,9 @@ VARIABLES = {
 }
 
 METRICS = ("loss", "anchor_kl", "rewards/accuracies", "rewards/margins", "accuracy", "margin")
+
+ALARMS = ("REGRESSED", "CONFOUNDED", "MOVED")
+UNSURE = ("INCONCLUSIVE", "CONFOUNDED", "UNMEASURABLE")
 
 WIDTH, ROW = 4.6, 0.2  # inches; a row is a line of text
 TITLE = 42  # characters of a trait's title that fit
@@ -137,6 +141,32 @@ def way(traits: Sequence[TraitOutcome]) -> str:
         axes.set_xticks([0, 1], ["plain", "prompted"])
         axes.tick_params(axis="x", length=0)
         return _svg(figure, "way", "Share of the way from plain to prompted. " + "; ".join(told))
+
+
+def changes(rows: Sequence[tuple[str, Movement | None, str]], name: str, unit: str) -> str:
+    """NEW minus OLD of each (title, movement, verdict), with its interval, on one axis."""
+    told = []
+    with _figure(len(rows) * 1.5 * ROW + 0.6) as figure:
+        axes = figure.subplots()
+        for row, (title, found, verdict) in enumerate(rows):
+            if found is None:
+                told.append(f"{title}: missing")
+                continue
+            told.append(
+                f"{title}: {found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}], {verdict}"
+            )
+            colour = COLOURS[OPPOSITE if verdict in ALARMS else TRAINED]
+            solid = verdict not in UNSURE
+            axes.plot([found.low, found.high], [row, row], color=colour, linewidth=1.8)
+            axes.plot(
+                [found.value], [row], color=colour, marker="D", markersize=6,
+                markerfacecolor=colour if solid else "none",
+            )  # fmt: skip
+        axes.axvline(0, color=FAINT, linewidth=0.8, zorder=0)
+        axes.set_yticks(range(len(rows)), [_short(title) for title, *_ in rows])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_xlabel(f"NEW minus OLD, {unit}; hollow: not certain")
+        return _svg(figure, name, "What moved. " + "; ".join(told))
 
 
 def funnel(steps: Sequence[FunnelStep]) -> str:

@@ -240,9 +240,9 @@ def outcome_table(report: Report) -> Group:
     return Group(*parts)
 
 
-def plan_table(stages: Sequence[PlannedStage], folder: str) -> Group:
-    """What a build would do, for --dry-run."""
-    table = _table("Stage", "What")
+def plan_table(stages: Sequence[PlannedStage], folder: str, verb: str = "build") -> Group:
+    """What a command would do, for --dry-run."""
+    table = simple_table("Stage", "What")
     for title in ("Calls", "Tokens", "Minutes"):
         table.add_column(title, justify="right", no_wrap=True)
     for stage in stages:
@@ -258,7 +258,7 @@ def plan_table(stages: Sequence[PlannedStage], folder: str) -> Group:
     table.add_row("total", "at most", f"{calls:,}", f"{tokens:,}", f"{minutes(stages):.1f}")
     return Group(
         Text(),
-        _safe(f"Would build in {folder}"),
+        _safe(f"Would {verb} in {folder}"),
         table,
         *(_safe(price) for price in _prices(stages)),
         Text("Nothing was started; leave out --dry-run to start."),
@@ -277,7 +277,7 @@ def _prices(stages: Sequence[PlannedStage]) -> Iterator[str]:
 
 def cache_table(models: Mapping[str, Summary], folder: str) -> Group:
     """What the request cache holds, by model."""
-    table = _table("Model")
+    table = simple_table("Model")
     for title in ("Answers", "MB", "Paid", "First", "Last"):
         table.add_column(title, justify="right", no_wrap=True)
     for name, found in models.items():
@@ -293,7 +293,7 @@ def cache_table(models: Mapping[str, Summary], folder: str) -> Group:
 
 
 def _movements(traits: Sequence[TraitOutcome]) -> Table:
-    table = _table("Trait", "Change, nats a token", "Of the way", "")
+    table = simple_table("Trait", "Change, nats a token", "Of the way", "")
     for trait in traits:
         table.add_row(
             _safe(trait.title),
@@ -311,7 +311,7 @@ def _how_far(trait: TraitOutcome) -> str:
 
 def _qualities(lines: Sequence[Line]) -> Table:
     """The lines with a bar: the others are in the report."""
-    table = _table("Quality", "Base -> trained", "Bar", "")
+    table = simple_table("Quality", "Base -> trained", "Bar", "")
     for line in lines:
         if line.bar:
             word = _word(verdict_of(line))
@@ -334,7 +334,7 @@ def _places(report: Report) -> Table:
     return table
 
 
-def _table(*titles: str) -> Table:
+def simple_table(*titles: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for title in titles:
         table.add_column(title, overflow="fold")

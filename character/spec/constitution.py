@@ -7,8 +7,9 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 from character.errors import SpecError
 from character.spec.loading import load_trait
@@ -59,13 +60,26 @@ class Constitution:
         return "+".join(trait.id for trait in self.traits)
 
     @property
+    def plain(self) -> list[dict[str, Any]]:
+        """Traits and weights in order, for JSON."""
+        return [
+            {
+                "trait": member.trait.model_dump(mode="json", by_alias=True),
+                "weight": float(member.weight),
+            }
+            for member in self.members
+        ]
+
+    @classmethod
+    def from_plain(cls, found: Sequence[Mapping[str, Any]]) -> Self:
+        """What `plain` gave."""
+        members = (Member(Trait.model_validate(m["trait"]), m["weight"]) for m in found)
+        return cls(tuple(members))
+
+    @property
     def digest(self) -> str:
         """SHA-256, in hex, of all traits and weights in order; layout and comments do not count."""
-        content = [
-            {"trait": trait.model_dump(mode="json", by_alias=True), "weight": float(weight)}
-            for trait, weight in ((member.trait, member.weight) for member in self.members)
-        ]
-        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        canonical = json.dumps(self.plain, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 

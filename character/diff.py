@@ -1,0 +1,82 @@
+"""`python -m character.diff OLD NEW`: what changed, what was meant to, and whether it may ship."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from character.commands import friendly
+
+EXAMINER = "bundled:smollm2-135m"
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.argument("versions", nargs=-1, metavar="OLD NEW")
+@click.option("--traits", "traits", multiple=True, metavar="TRAIT", help="A trait file or name; "
+              "may be repeated [those NEW was built from].")  # fmt: skip
+@click.option(
+    "--suite", type=click.Path(dir_okay=False), help="A locked suite [made for the traits]."
+)
+@click.option("--gate", type=click.Path(dir_okay=False), help="Which results decide, as YAML.")
+@click.option("--expect", multiple=True, metavar="[TRAIT=]up|down|hold", help="What the gate asks.")
+@click.option("--examiner", default=EXAMINER, show_default=True, help="The model that judges both.")
+@click.option(
+    "--panel/--no-panel", default=True, show_default=True, help="Look for 40 other traits."
+)
+@click.option("--drop-overlap", is_flag=True, help="Leave out of the suite what training has seen.")
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
+@click.option("--out", type=click.Path(file_okay=False), help="Folder [diffs/<old>-<new>-<hash>].")
+@click.option("--quick", is_flag=True, help="A small look; it can find a regression, never pass.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of diff.json.")
+@friendly
+def main(
+    versions: tuple[str, ...],
+    traits: tuple[str, ...],
+    suite: str | None,
+    gate: str | None,
+    expect: tuple[str, ...],
+    examiner: str,
+    panel: bool,
+    drop_overlap: bool,
+    seed: int,
+    out: str | None,
+    quick: bool,
+    dry_run: bool,
+    schema: bool,
+) -> None:
+    """Diff two model versions. Exit codes: 0 pass, 1 regression, 2 underpowered, 3 invalid.
+
+    A version is a model name, a run folder, a checkpoint or adapter folder, or a .jsonl file of
+    saved replies. One run folder alone is diffed against the model it was trained from.
+    """
+    if schema:
+        from character.report.diff_exports import json_schema
+
+        click.echo(json_schema(), nl=False)
+        return
+    if not 1 <= len(versions) <= 2:
+        raise click.UsageError("Name two versions, or one run folder.")
+    from rich.console import Console
+
+    from character.diff_job import prepare_diff
+
+    job = prepare_diff(
+        versions, traits, suite, gate, expect, examiner, out, quick, panel, drop_overlap, seed
+    )
+    console = Console()
+    if dry_run:
+        from character.diff_plan import detectable, plan
+        from character.report.terminal import plan_table
+
+        console.print(plan_table(plan(job), str(job.folder), "diff"))
+        console.print(f"Detects a movement of about {detectable(job):.3f} nats a token.")
+        return
+    from character.diff_finish import run_diff
+
+    sys.exit(run_diff(job, console))
+
+
+if __name__ == "__main__":
+    main()

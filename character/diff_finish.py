@@ -1,0 +1,177 @@
+"""Run a diff, decide, and write what it found for people and for programs."""
+
+from __future__ import annotations
+
+import json
+import random
+import shlex
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from character.diff_job import DiffJob, Version, identity_of_job
+from character.diff_pipeline import Asked, compare
+from character.diffing.difference import NEW, OLD, contrast_metric, difference_of
+from character.diffing.saved import missing_of
+from character.diffing.suite import Item
+from character.diffing.verdicts import FEWEST, PASSED, UNDERPOWERED, Decision, decide
+from character.job import check_resources
+from character.progress import Reporter
+from character.report.content import StageCost
+from character.report.diff_content import DiffReport, Example, Side
+from character.report.diff_exports import as_json, as_junit, as_markdown
+from character.report.diff_html import render_diff
+from character.report.diff_terminal import QUICK, verdict_table
+from character.rows import Answer, Measurement
+from character.run import RECORD, Run, versions
+
+PAGE, JSON, JUNIT, MARKDOWN = "report.html", "diff.json", "junit.xml", "summary.md"
+
+
+def run_diff(job: DiffJob, console: Console, cap: float | None = None) -> int:
+    """Measure, decide and write the report; returns the exit code."""
+    check_resources(job.folder)
+    from character.quiet import hush_libraries
+
+    hush_libraries()
+    with Run.open(job.folder, identity_of_job(job), Reporter(console)) as run:
+        asked = compare(job, run, cap)
+        report = gather(job, run, asked)
+        write(report, job.folder)
+        run.record(decision={"word": report.decision.word, "code": report.decision.code})
+        run.tidy()
+        console.print(verdict_table(report))
+    return report.decision.code
+
+
+def write(report: DiffReport, folder: Path) -> None:
+    """The page, and the same for programs."""
+    for name, text in (
+        (PAGE, render_diff(report)),
+        (JSON, as_json(report)),
+        (JUNIT, as_junit(report)),
+        (MARKDOWN, as_markdown(report)),
+    ):
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+def gather(job: DiffJob, run: Run, asked: Asked) -> DiffReport:
+    """The difference, the decision and everything the renderers need."""
+    difference = difference_of(
+        asked.suite, job.traits, job.panel, asked.measurements, job.gate, job.config
+    )
+    decision = decide(job.gate, difference.judged, tuple(_invalid(job, asked)))
+    if job.quick and decision.code == PASSED:
+        decision = Decision(UNDERPOWERED, (QUICK,))
+    costs = [StageCost(s.name, s.seconds, s.peak_bytes) for s in run.store.finished().values()]
+    return DiffReport(
+        old=_side(job.old, OLD, asked.answers),
+        new=_side(job.new, NEW, asked.answers),
+        traits={trait.id: trait.title for trait in job.traits},
+        examiner=job.examiner,
+        circular=_circular(job),
+        quick=job.quick,
+        suite=asked.suite.digest,
+        asked=Counter(item.stratum for item in asked.suite.items),
+        overlap={} if job.drop_overlap else asked.overlap,
+        gate=job.gate,
+        difference=difference,
+        decision=decision,
+        examples=_examples(job, asked),
+        costs=costs,
+        command=shlex.join(
+            ["python", "-m", "character.diff", job.old.reference, job.new.reference]
+            + [word for trait in job.traits for word in ("--traits", trait.id)]
+        ),
+        folder=str(job.folder),
+        config=job.config.model_dump(mode="json"),
+        versions=versions(),
+    )
+
+
+def _invalid(job: DiffJob, asked: Asked) -> list[str]:
+    """Why no verdict can be had at all."""
+    found = []
+    if asked.overlap and not job.drop_overlap:
+        item, trained = next(iter(asked.overlap.items()))
+        found.append(
+            f"{len(asked.overlap)} items of the suite repeat what training has seen, for example "
+            f"{item} ({trained!r}). Leave them out: --drop-overlap"
+        )
+    for trait in job.traits:
+        own = [item for item in asked.suite.of("on_trait") if item.trait == trait.id]
+        if len(own) < FEWEST:
+            found.append(
+                f"the suite has {len(own)} queries for {trait.id}, and fewer than {FEWEST} say "
+                "nothing. Give the trait more seed messages, or make a larger suite"
+            )
+    for side in (OLD, NEW):
+        own_answers = [answer for answer in asked.answers if answer.subject == side]
+        if own_answers and all(answer.failure for answer in own_answers):
+            reason = Counter(answer.failure for answer in own_answers).most_common(1)[0][0]
+            found.append(f"{side.upper()} answered nothing: {reason}")
+    return found
+
+
+def _side(version: Version, name: str, answers: Sequence[Answer]) -> Side:
+    own = [answer for answer in answers if answer.subject == name]
+    return Side(version.reference, version.model or "saved replies", missing_of(own))
+
+
+def _circular(job: DiffJob) -> bool:
+    """Whether the examiner ranked the replies that a version was trained on."""
+    judges = []
+    for version in (job.old, job.new):
+        if version.run is not None:
+            record = json.loads((version.run / RECORD).read_text(encoding="utf-8"))
+            judges.append(record["identity"]["recipe"]["roles"]["judge"])
+    return job.examiner in judges
+
+
+def _examples(job: DiffJob, asked: Asked) -> list[Example]:
+    """Every turn that both answered, in a random order."""
+    turns: dict[str, tuple[Item, str]] = {
+        item.turn_id(turn): (item, text)
+        for item in asked.suite.items
+        for turn, text in enumerate(item.turns)
+    }
+    said: dict[str, dict[str, Answer]] = defaultdict(dict)
+    for answer in asked.answers:
+        if answer.subject in (OLD, NEW) and not answer.failure:
+            said[answer.query_id].setdefault(answer.subject, answer)
+    gains = _gains(job, asked.measurements, said)
+    found = [
+        Example(
+            id=query_id,
+            stratum=turns[query_id][0].stratum,
+            trait=turns[query_id][0].trait,
+            clause=turns[query_id][0].clause,
+            variant=turns[query_id][0].variant,
+            query=turns[query_id][1],
+            old=sides[OLD].text,
+            new=sides[NEW].text,
+            gains=gains.get(query_id, {}),
+        )
+        for query_id, sides in said.items()
+        if len(sides) == 2
+    ]
+    random.Random(job.config.seed).shuffle(found)
+    return found
+
+
+def _gains(
+    job: DiffJob, measurements: Sequence[Measurement], said: dict[str, dict[str, Answer]]
+) -> dict[str, dict[str, float | None]]:
+    shown = {answer.id for sides in said.values() for answer in sides.values()}
+    names = {contrast_metric(trait.id): trait.id for trait in job.traits}
+    level: dict[tuple[str, str, str], float] = {}
+    for row in measurements:
+        if row.answer_id in shown and row.metric in names and row.value is not None:
+            level[row.query_id, names[row.metric], row.subject] = row.value
+    found: dict[str, dict[str, float | None]] = defaultdict(dict)
+    for query_id, trait, _ in level:
+        old, new = (level.get((query_id, trait, side)) for side in (OLD, NEW))
+        found[query_id][trait] = None if old is None or new is None else new - old
+    return found

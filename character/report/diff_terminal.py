@@ -1,0 +1,127 @@
+"""A diff's last words in the terminal, and the wording that its page and exports share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from character.diffing.difference import Difference, Kept, Result
+from character.diffing.inference import Ratio
+from character.diffing.verdicts import Verdict
+from character.report.diff_content import DiffReport
+from character.report.printable import printable
+from character.report.terminal import MISSING, memory_text, minutes_text, simple_table
+
+STYLES: dict[Verdict, str] = {
+    "INTENDED": "green",
+    "HELD": "green",
+    "REGRESSED": "bold red",
+    "INCONCLUSIVE": "yellow",
+    "CONFOUNDED": "bold yellow",
+    "UNMEASURABLE": "bold yellow",
+    "MOVED": "yellow",
+}
+CODES = {0: "green", 1: "bold red", 2: "bold yellow", 3: "bold red"}
+QUICK = "A quick look: it can find a regression, and passes nothing."
+CIRCULAR = (
+    "The examiner also ranked the replies that NEW learned from: that they agree is circular. "
+    "Certify with a model of another family: --examiner local:PATH"
+)
+
+
+def number(value: float | None, sign: bool = False) -> str:
+    """Three digits, or "missing"."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    return f"{value:+.3f}" if sign else f"{value:.3f}"
+
+
+def moved(result: Result) -> str:
+    """The movement with its interval, "+0.062 [+0.041, +0.083]" or "missing"."""
+    found = result.movement
+    if found is None:
+        return MISSING
+    return f"{found.value:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
+
+
+def share(found: Ratio | None) -> str:
+    """A share with its interval, "+38 % [29, 47]" or "missing"."""
+    if found is None:
+        return MISSING
+    return f"{found.value:+.0%} [{100 * found.low:.0f}, {100 * found.high:.0f}]".replace("%", " %")
+
+
+def side_effects(difference: Difference) -> list[Result]:
+    """What moved though nobody asked, the largest first in its own standard errors."""
+    found = [r for r in (*difference.of("style"), *difference.of("panel")) if r.verdict == "MOVED"]
+    return sorted(found, key=lambda result: result.q if result.q is not None else 1.0)
+
+
+def traits_line(report: DiffReport) -> str:
+    """The traits' verdicts in a line."""
+    counts: dict[str, list[str]] = {}
+    for result in report.difference.of("trait"):
+        counts.setdefault(result.verdict, []).append(result.title)
+    told = "; ".join(f"{', '.join(titles)}: {verdict}" for verdict, titles in counts.items())
+    return told or "no trait was measured"
+
+
+def sentence(report: DiffReport) -> str:
+    """The whole diff in a line."""
+    return f"{report.decision.word}. {traits_line(report)}"
+
+
+def verdict_table(report: DiffReport) -> Group:
+    """Verdict, traits, what quality did, what is kept, side effects, and where the page is."""
+    difference = report.difference
+    parts: list[RenderableType] = [Text()]
+    if report.quick:
+        parts += [Text(QUICK, style="bold yellow"), Text()]
+    parts.append(_table(("Trait", "NEW minus OLD", "Dose"), difference.of("trait"), dose=True))
+    parts.append(
+        _table(
+            ("Quality, and where it must not show", "NEW minus OLD", ""),
+            [*difference.of("unless"), *difference.of("quality")],
+        )
+    )
+    if any(kept.kept for kept in difference.kept):
+        parts.append(_kept(difference.kept))
+    if moved_too := side_effects(difference):
+        parts.append(_table(("Moved, though nobody asked", "NEW minus OLD", ""), moved_too[:8]))
+    for trait, value in difference.specificity.items():
+        parts.append(Text(printable(f"Specificity of {trait}: {value:.1f}.")))
+    if report.circular:
+        parts.append(Text(CIRCULAR, style="yellow"))
+    parts += [Text(), Text(printable(sentence(report)), style=CODES[report.decision.code])]
+    parts += [Text(printable(f"  {reason}")) for reason in report.decision.reasons[:5]]
+    took = f"Took {minutes_text(report.seconds)}, peak memory {memory_text(report.peak_bytes)}."
+    parts += [Text(), Text(took), Text(printable(f"Report  {report.folder}/report.html"))]
+    return Group(*parts)
+
+
+def _table(titles: tuple[str, str, str], results: Iterable[Result], dose: bool = False) -> Table:
+    table = simple_table(*titles, "")
+    for result in results:
+        table.add_row(
+            Text(printable(result.title)),
+            moved(result),
+            share(result.dose) if dose else "",
+            Text(result.verdict, style=STYLES[result.verdict]),
+        )
+    return table
+
+
+def _kept(found: Iterable[Kept]) -> Table:
+    table = simple_table("Kept when", "Share of the effect", "", "")
+    for kept in found:
+        table.add_row(
+            Text(printable(f"{kept.trait}: {kept.condition}")),
+            share(kept.kept).lstrip("+"),
+            "",
+            Text(kept.verdict, style=STYLES[kept.verdict]),
+        )
+    return table

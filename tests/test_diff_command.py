@@ -1,0 +1,196 @@
+"""What a user can type, and what they are told when it is wrong; no model is asked."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from character import diff, suite
+from character.diff_job import prepare_diff, version_of
+from character.diffing.config import SuiteConfig
+from character.diffing.suite import make_suite, read_suite, write_suite
+from character.errors import CharacterError
+from character.rows import Query, content_id
+from character.shipped import shipped
+from character.spec.constitution import load_constitution
+from character.store.store import Store
+
+BUNDLED = "bundled:smollm2-135m"
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def trained(tmp_path: Path, tiny_folder: Path) -> Path:
+    """A run folder as a build leaves it, with a tiny policy."""
+    folder = tmp_path / "runs" / "mine"
+    (folder / "policy").mkdir(parents=True)
+    (folder / "policy" / "merged").symlink_to(tiny_folder)
+    record = {
+        "identity": {"recipe": {"roles": {"policy": BUNDLED, "judge": BUNDLED}}},
+        "spec": load_constitution(["curious", "warm:0.5"]).plain,
+    }
+    (folder / "run.json").write_text(json.dumps(record))
+    Store(folder / "character.duckdb").close()
+    return folder
+
+
+def locked(path: Path, *traits: str) -> Path:
+    written = {
+        trait: [
+            Query(content_id(trait, i), f"{trait} {i}", "on_trait", trait, "", "", "", "writer", i,
+                  "held_out", "")
+            for i in range(30)
+        ]
+        for trait in traits
+    }  # fmt: skip
+    write_suite(make_suite(written, SuiteConfig(on_trait=30)), path)
+    return path
+
+
+def told(*arguments: object) -> tuple[int, str]:
+    found = CliRunner().invoke(diff.main, [str(argument) for argument in arguments])
+    assert not isinstance(found.exception, Exception), found.exception
+    return found.exit_code, " ".join(found.output.split())
+
+
+def test_one_run_is_diffed_against_its_base_with_the_traits_it_was_built_from(
+    trained: Path,
+) -> None:
+    job = prepare_diff([str(trained)], [], None, None, [], BUNDLED, None, False, True, False, 0)
+    assert (job.old.model, job.new.model) == (BUNDLED, f"local:{trained / 'policy' / 'merged'}")
+    assert [(m.trait.id, m.weight) for m in job.constitution.members] == [
+        ("curious", 1.0), ("warm", 0.5),
+    ]  # fmt: skip
+    assert len(job.panel) == 40
+    assert job.folder.parent == Path("diffs")
+
+
+def test_what_a_version_may_be(trained: Path, tiny_folder: Path) -> None:
+    assert version_of(BUNDLED).model == BUNDLED
+    assert version_of(str(trained)).run == trained
+    checkpoint = version_of(str(tiny_folder))
+    assert (checkpoint.model, checkpoint.run) == (f"local:{tiny_folder}", None)
+    inside = trained / "policy" / "copy"
+    inside.symlink_to(tiny_folder)
+    assert version_of(str(inside)).run == trained  # whose training queries must not be asked
+    saved = trained / "replies.jsonl"
+    saved.write_text("{}")
+    assert version_of(str(saved)).saved == saved
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nowhere", BUNDLED], "is not a model name"),
+        ([BUNDLED, BUNDLED], "which traits?"),
+        ([BUNDLED], "name two versions"),
+        ([BUNDLED, "none.jsonl", "--traits", "curious"], "no such file"),
+        ([BUNDLED, BUNDLED, "--traits", "curios"], "curious"),
+        ([BUNDLED, BUNDLED, "--traits", "curious", "--suite", "none.lock"], "cannot be read"),
+        ([BUNDLED, BUNDLED, "--traits", "curious", "--gate", "none.yaml"], "cannot be read"),
+        (
+            [BUNDLED, BUNDLED, "--traits", "curious", "--expect", "sideways"],
+            "--expect curious=hold",
+        ),
+        ([BUNDLED, BUNDLED, "--traits", "curious", "--expect", "warm=up"], "for one of curious"),
+        ([BUNDLED, BUNDLED, "--traits", "curious", "--examiner", "openai:gpt-5-mini"], "openai"),
+        ([], "Name two versions"),
+        ([BUNDLED, BUNDLED, BUNDLED], "Name two versions"),
+    ],
+)
+def test_a_mistake_is_one_message(arguments: list[str], says: str) -> None:
+    code, message = told(*arguments)
+    assert code == 2 and says in message and "Traceback" not in message
+
+
+def test_an_unfinished_or_damaged_run_says_so(trained: Path) -> None:
+    (trained / "policy" / "merged").unlink()
+    assert "no trained policy yet" in told(trained)[1]
+    (trained / "policy" / "merged").mkdir()
+    (trained / "run.json").write_text("{")
+    assert "is damaged" in told(trained)[1]
+
+
+def test_a_suite_must_ask_for_the_traits_and_be_as_it_was_locked(tmp_path: Path) -> None:
+    path = locked(tmp_path / "suite.lock", "warm")
+    code, message = told(BUNDLED, BUNDLED, "--traits", "curious", "--suite", path)
+    assert code == 2 and "character.suite make" in message
+    path.write_text(path.read_text().replace("warm 3", "warm three"))
+    assert "suite lock" in told(BUNDLED, BUNDLED, "--traits", "warm", "--suite", path)[1]
+
+
+def test_dry_run_says_what_it_would_take_and_writes_nothing(tmp_path: Path) -> None:
+    code, message = told(BUNDLED, BUNDLED, "--traits", "curious", "--dry-run")
+    assert code == 0
+    for part in ("planted replies", "off-target panel", "Minutes", "Detects a movement"):
+        assert part in message
+    assert not (tmp_path / "diffs").exists()
+    smaller = told(BUNDLED, BUNDLED, "--traits", "curious", "--dry-run", "--quick")[1]
+    assert "off-target panel" not in smaller
+
+
+def test_the_plan_needs_no_torch() -> None:
+    code = (
+        "import sys; from click.testing import CliRunner; from character.diff import main;"
+        f"CliRunner().invoke(main, ['{BUNDLED}', '{BUNDLED}', '--traits', 'curious', '--dry-run']);"
+        "print([m for m in ('torch', 'trl', 'openai', 'statsmodels') if m in sys.modules])"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
+
+
+def test_the_schema_is_json_schema() -> None:
+    code, _ = told("--schema")
+    schema = json.loads(CliRunner().invoke(diff.main, ["--schema"]).output)
+    assert code == 0 and schema["$schema"].endswith("2020-12/schema")
+    assert {"results", "decision", "kept"} <= set(schema["properties"])
+
+
+def test_the_expected_direction_can_be_set_for_all_or_for_one(trained: Path) -> None:
+    def expects(*settings: str) -> dict[str, str]:
+        job = prepare_diff(
+            [str(trained)], [], None, None, settings, BUNDLED, None, False, False, False, 0
+        )
+        return dict(job.gate.expect)
+
+    assert expects("hold") == {"trait/curious": "hold", "trait/warm": "hold"}
+    assert expects("hold", "warm=down")["trait/warm"] == "down"
+
+
+# --- the suite's own command ---
+
+
+def test_a_suite_is_shown_edited_and_locked_again(tmp_path: Path) -> None:
+    path = locked(tmp_path / "suite.lock", "curious")
+    run = CliRunner().invoke
+    shown = run(suite.main, ["show", str(path)]).output
+    assert "on_trait" in shown and "curious" in shown and read_suite(path).digest in shown
+    lines = run(suite.main, ["show", str(path), "--jsonl"]).output.splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert {"id", "query", "stratum"} <= set(rows[0])
+    assert any(row.get("earlier") for row in rows) and any(row.get("opening") for row in rows)
+    path.write_text(path.read_text().replace("curious 3", "curious three"))
+    assert run(suite.main, ["show", str(path)]).exit_code == 2
+    assert run(suite.main, ["lock", str(path)]).exit_code == 0
+    assert read_suite(path)
+
+
+def test_make_refuses_to_write_over_a_file(tmp_path: Path) -> None:
+    path = locked(tmp_path / "suite.lock", "curious")
+    found = CliRunner().invoke(suite.main, ["make", str(path), "--traits", "curious"])
+    assert found.exit_code == 2 and "is there already" in found.output
+
+
+def test_the_shipped_traits_are_never_shadowed_by_the_panel() -> None:
+    with pytest.raises(CharacterError):
+        load_constitution(["gloomy"])
+    assert load_constitution([str(shipped("traits") / "panel" / "gloomy.yaml")]).name == "gloomy"

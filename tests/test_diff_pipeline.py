@@ -1,0 +1,202 @@
+"""The whole diff on tiny models: what it leaves, that nothing is done twice, and how it ends."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from rich.console import Console
+
+from character.diff_finish import run_diff
+from character.diff_job import DiffJob, Version
+from character.diff_pipeline import new_suite
+from character.diffing.config import DiffConfig, SuiteConfig
+from character.diffing.suite import Suite, make_suite
+from character.diffing.verdicts import Gate
+from character.models.base import Sampling
+from character.models.fake import ScriptedModel
+from character.rows import Answer, Measurement, Query, content_id
+from character.spec.constitution import Constitution, Member
+from character.spec.schema import Trait
+from character.store.store import Store
+
+SIZES = SuiteConfig(
+    on_trait=20, unless=3, neutral=4, off_format=4, break_character=1, watched=1, multi_turn=1,
+    capability=3, framed_facts=1,
+)  # fmt: skip
+SHORT = Sampling(max_tokens=6)
+CONFIG = DiffConfig(
+    sampling=SHORT, brief=SHORT, permutations=100, resamples=100, planted=0.5, panel=2
+)
+
+
+@pytest.fixture(scope="module")
+def suite(small_trait: Trait) -> Suite:
+    queries = [
+        Query(content_id(i), f"{i} bulbs: when do they want water?", kind, small_trait.id,
+              ("answers", "asks")[i % 2], "", "", "writer", i, "held_out", "")
+        for i, kind in enumerate(["on_trait"] * 20 + ["unless"] * 3)
+    ]  # fmt: skip
+    return make_suite({small_trait.id: queries}, SIZES)
+
+
+@pytest.fixture(scope="module")
+def other_folder(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny model with other weights."""
+    import torch
+    from transformers import LlamaForCausalLM
+
+    folder = tmp_path_factory.mktemp("other") / "other-llama"
+    shutil.copytree(tiny_folder, folder)
+    model = LlamaForCausalLM.from_pretrained(tiny_folder)
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(1)
+        for weight in model.parameters():
+            weight += 0.02 * torch.randn_like(weight)
+    model.save_pretrained(folder)
+    return folder
+
+
+def job_of(old: Path, new: Path, suite: Suite, trait: Trait, folder: Path) -> DiffJob:
+    return DiffJob(
+        old=Version(str(old), f"local:{old}"),
+        new=Version(str(new), f"local:{new}"),
+        constitution=Constitution((Member(trait),)),
+        panel=(trait.model_copy(update={"id": "other", "title": "Other"}),),
+        suite=suite,
+        suite_config=SIZES,
+        drop_overlap=False,
+        gate=Gate(),
+        config=CONFIG,
+        writer=f"local:{old}",
+        examiner=f"local:{old}",
+        quick=False,
+        folder=folder,
+    )
+
+
+def run(job: DiffJob) -> tuple[int, str]:
+    console = Console(file=io.StringIO(), width=100)
+    code = run_diff(job, console)
+    return code, console.file.getvalue()  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def finished(
+    tiny_folder: Path,
+    other_folder: Path,
+    suite: Suite,
+    small_trait: Trait,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[DiffJob, int, str]:
+    folder = tmp_path_factory.mktemp("diffs") / "one"
+    job = job_of(tiny_folder, other_folder, suite, small_trait, folder)
+    return job, *run(job)
+
+
+def test_every_turn_is_answered_by_both_and_measured(
+    finished: tuple[DiffJob, int, str], suite: Suite
+) -> None:
+    job, *_ = finished
+    turns = {item.turn_id(turn) for item in suite.items for turn in range(len(item.turns))}
+    with Store(job.folder / "character.duckdb", read_only=True) as store:
+        answers, measured = store.all(Answer), store.all(Measurement)
+    for side in ("old", "new"):
+        assert {a.query_id for a in answers if a.subject == side} == turns
+    planted = [a for a in answers if a.subject in ("good/asking", "bad/asking")]
+    assert len(planted) == 2 * 20
+    metrics = {row.metric for row in measured}
+    assert {"contrast/asking", "contrast/other", "words", "right", "answers", "fluency"} <= metrics
+    panel = {row.query_id for row in measured if row.metric == "contrast/other"}
+    assert len(panel) == CONFIG.panel
+
+
+def test_what_it_leaves_is_whole(finished: tuple[DiffJob, int, str]) -> None:
+    job, code, told = finished
+    page = json.loads((job.folder / "diff.json").read_text())
+    assert page["decision"]["code"] == code
+    names = {result["name"] for result in page["results"]}
+    assert {"trait/asking", "unless/asking", "quality/capability", "panel/other"} <= names
+    assert page["suite"] == job.suite.digest if job.suite else False
+    tests = ElementTree.parse(job.folder / "junit.xml").getroot()
+    assert int(tests.attrib["tests"]) >= 3
+    html = (job.folder / "report.html").read_text()
+    assert "http://" not in html.replace("http://www.w3.org", "") and page["word"] in html
+    assert "trait" in (job.folder / "summary.md").read_text().lower()
+    assert page["word"] in told
+
+
+def test_a_second_diff_of_the_same_pair_opens_no_model(
+    finished: tuple[DiffJob, int, str], tmp_path: Path
+) -> None:
+    job, code, _ = finished
+    before = (job.folder / "report.html").read_text()
+    nowhere = replace(job, writer="local:/nowhere", examiner=job.examiner)
+    # the gate may change afterwards: it decides on what was measured
+    strict = replace(nowhere, gate=Gate(critical=("style/*",)))
+    assert run(nowhere)[0] == code
+    assert (job.folder / "report.html").read_text() == before
+    assert "style/" in run(strict)[1]
+
+
+def test_a_version_against_itself_is_exactly_held(
+    tiny_folder: Path, suite: Suite, small_trait: Trait, tmp_path: Path
+) -> None:
+    job = job_of(tiny_folder, tiny_folder, suite, small_trait, tmp_path / "null")
+    code, _ = run(replace(job, config=CONFIG.model_copy(update={"panel": 0})))
+    page = json.loads((tmp_path / "null" / "diff.json").read_text())
+    for result in page["results"]:
+        assert result["movement"]["value"] == 0, result["name"]
+    held = {r["verdict"] for r in page["results"] if r["movement"]["queries"] >= 20}
+    assert held <= {"HELD", "UNMEASURABLE"}
+    assert code in (1, 2, 3)  # the trait was to go up, and did not
+
+
+def test_saved_replies_are_a_version(
+    tiny_folder: Path, suite: Suite, small_trait: Trait, tmp_path: Path
+) -> None:
+    saved = tmp_path / "new.jsonl"
+    rows = [
+        {"id": item.turn_id(turn), "reply": "Water them once in the spring. What is yours?"}
+        for item in suite.items
+        for turn in range(len(item.turns))
+    ]
+    saved.write_text("".join(json.dumps(row) + "\n" for row in rows[:-1]))
+    job = job_of(tiny_folder, tiny_folder, suite, small_trait, tmp_path / "saved")
+    run(replace(job, new=Version(str(saved), saved=saved)))
+    page = json.loads((tmp_path / "saved" / "diff.json").read_text())
+    assert page["new"]["missing"] == {"no reply in the file": 1}
+    asks = next(r for r in page["results"] if r["name"] == "style/follow_up_question")
+    assert asks["new"] == 1.0
+
+
+def test_a_suite_that_training_has_seen_is_invalid(
+    finished: tuple[DiffJob, int, str], suite: Suite, small_trait: Trait, tmp_path: Path
+) -> None:
+    job, *_ = finished
+    trained = tmp_path / "run"
+    trained.mkdir()
+    recipe = {"roles": {"policy": "p", "judge": "j"}}
+    (trained / "run.json").write_text(json.dumps({"identity": {"recipe": recipe}}))
+    text = suite.of("on_trait")[0].turns[0]
+    with Store(trained / "character.duckdb") as store:
+        store.keep([Query("q", text, "on_trait", "asking", "", "", "", "writer", 0, "train", "")])
+    seen = replace(job, new=replace(job.new, run=trained))
+    code, told = run(seen)
+    assert code == 3 and "--drop-overlap" in told
+    assert run(replace(seen, drop_overlap=True))[0] != 0  # 19 queries are too few
+
+
+def test_a_new_suite_repeats_nothing_that_is_trained_on(small_trait: Trait) -> None:
+    lines = [f"Number {i}: where does the river Loire begin?" for i in range(300)]
+    writer = ScriptedModel(lambda request: lines.pop())
+    trained = ["Number 299: where does the river Loire begin?"]
+    made = new_suite([small_trait], writer, trained, SIZES)
+    asked = {turn for item in made.items for turn in item.turns}
+    assert not asked & {*trained, *small_trait.queries.seeds}
+    assert {item.trait for item in made.of("on_trait")} <= {small_trait.id}
