@@ -12,8 +12,9 @@ from pathlib import Path
 from rich.console import Console
 
 from character.diff_job import DiffJob, Version, identity_of_job
-from character.diff_pipeline import Asked, compare
-from character.diffing.difference import NEW, OLD, contrast_metric, difference_of
+from character.diff_pipeline import TALK, Asked, compare
+from character.diffing.difference import AGAIN, NEW, OLD, contrast_metric, difference_of
+from character.diffing.discovery import Discovery, discover
 from character.diffing.saved import missing_of
 from character.diffing.suite import Item
 from character.diffing.verdicts import FEWEST, PASSED, UNDERPOWERED, Decision, decide
@@ -79,6 +80,7 @@ def gather(job: DiffJob, run: Run, asked: Asked) -> DiffReport:
         gate=job.gate,
         difference=difference,
         decision=decision,
+        discovery=_discovery(asked),
         examples=_examples(job, asked),
         costs=costs,
         command=shlex.join(
@@ -113,6 +115,16 @@ def _invalid(job: DiffJob, asked: Asked) -> list[str]:
             reason = Counter(answer.failure for answer in own_answers).most_common(1)[0][0]
             found.append(f"{side.upper()} answered nothing: {reason}")
     return found
+
+
+def _discovery(asked: Asked) -> Discovery | None:
+    """What tells the first replies to plain queries apart."""
+    ids = {item.id for item in asked.suite.of(*TALK)}
+    said: dict[str, dict[str, str]] = {OLD: {}, NEW: {}, AGAIN: {}}
+    for answer in asked.answers:
+        if answer.subject in said and answer.query_id in ids and not answer.failure:
+            said[answer.subject].setdefault(answer.query_id, answer.text)
+    return discover(said[OLD], said[NEW], said[AGAIN] or None)
 
 
 def _side(version: Version, name: str, answers: Sequence[Answer]) -> Side:

@@ -27,6 +27,7 @@ from character.spec.schema import Trait
 
 EXAMINER = "bundled:smollm2-135m"
 PANEL = "panel"
+DECIDING = {"samples", "sampling", "brief", "seed", "again"}  # the data, and not what it means
 QUICK_SUITE = SuiteConfig(
     on_trait=24, unless=10, neutral=24, off_format=8, break_character=1, watched=1, multi_turn=4,
     capability=40, framed_facts=10,
@@ -106,7 +107,7 @@ def prepare_diff(
         )
     check_weights(examiner)  # whose log-probabilities are read
     rules = _expecting(load_gate(Path(gate)) if gate else Gate(), expect, known)
-    config = DiffConfig(seed=seed)
+    config = DiffConfig(seed=seed, again=not quick)
     suite_config = QUICK_SUITE if quick else SuiteConfig()
     judged_besides = load_panel() if panel and not quick else ()
     identity = _identity(old, new, constitution, given, suite_config, examiner, config, panel)
@@ -229,9 +230,7 @@ def _identity(
         "traits": constitution.digest,
         "suite": suite.digest if suite else suite_config.model_dump(mode="json"),
         "examiner": examiner,
-        "sampling": config.model_dump(
-            mode="json", include={"samples", "sampling", "brief", "seed"}
-        ),
+        "sampling": config.model_dump(mode="json", include=DECIDING),
         "panel": panel,
         "templates": {name: prompts.digest(name) for name in TEMPLATES},
         "character": installed("character"),

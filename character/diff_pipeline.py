@@ -16,10 +16,11 @@ import numpy as np
 from character.data.anchors import KINDS, NEUTRAL, anchor_queries
 from character.data.queries import QueriesConfig, drafts_wanted, write_queries
 from character.diff_job import DiffJob, Version
-from character.diffing.config import SuiteConfig
+from character.diffing.config import DiffConfig, SuiteConfig
 from character.diffing.counting import count
 from character.diffing.dialogue import converse, first_answer, turns_of
 from character.diffing.difference import (
+    AGAIN,
     ANSWERS,
     FLUENCY,
     NEW,
@@ -35,6 +36,7 @@ from character.diffing.suite import (
     BRIEF,
     MEASURED_TURNS,
     Item,
+    Stratum,
     Suite,
     make_suite,
     near,
@@ -55,6 +57,8 @@ from character.spec.schema import Trait
 from character.store.store import Store
 
 FLOOR = 0.1  # quantile of both versions' relevance below which a reply does not answer
+TALK: tuple[Stratum, ...] = ("on_trait", "neutral")  # free replies to plain queries
+OTHER_SEEDS = 500_009
 STAGES = {"answers", "counts", "relevance", "contrast"}
 SUITE = "suite.lock"
 SUITE_SEED = 1_000_003  # apart from the seeds that builds are given
@@ -141,9 +145,9 @@ def _answers(job: DiffJob, run: Run, models: Models, suite: Suite) -> list[Answe
     """Both versions on everything, and the planted replies on each trait's own queries."""
     chunks: list[Chunk[Callable[[], list[Answer]]]] = []
 
-    def plan(subject: Subject, items: list[Item]) -> None:
-        first, total = first_answer(subject, items, job.config), turns_of(items, job.config)
-        chunks.append(Chunk(first, total, partial(converse, subject, items, job.config)))
+    def plan(subject: Subject, items: list[Item], config: DiffConfig = job.config) -> None:
+        first, total = first_answer(subject, items, config), turns_of(items, config)
+        chunks.append(Chunk(first, total, partial(converse, subject, items, config)))
 
     for name, version in ((OLD, job.old), (NEW, job.new)):
         if version.saved is not None:
@@ -159,6 +163,10 @@ def _answers(job: DiffJob, run: Run, models: Models, suite: Suite) -> list[Answe
         if own:
             plan(Subject(good(trait.id), planter, demonstrations(trait, "good")), own)
             plan(Subject(bad(trait.id), planter, demonstrations(trait, "bad")), own)
+    talk = suite.of(*TALK)
+    if job.config.again and job.old.saved is None and talk:
+        others = job.config.model_copy(update={"seed": job.config.seed + OTHER_SEEDS})
+        plan(Subject(AGAIN, models.any(job.old.model)), talk, others)
     return run.each("answers", "Answers", Answer, chunks, lambda todo: (work() for work in todo))
 
 
@@ -172,7 +180,7 @@ def _measure(
     own = [a for a in answers if a.subject in (OLD, NEW)]
     run.once("counts", "Counts", Measurement, lambda bar: count(own, turns))
     examiner = models[job.examiner]
-    talk = [a for a in own if turns[a.query_id][0].stratum in ("on_trait", "neutral")]
+    talk = [a for a in own if turns[a.query_id][0].stratum in TALK]
     run.once(
         "relevance", "Relevance", Measurement,
         lambda bar: _answering(examiner, talk, bar), 2, "passes",

@@ -32,14 +32,20 @@ def plan(job: DiffJob) -> list[PlannedStage]:
             ):
                 stages.append(_asked(version.model, what, calls * samples, length))
     own = len(suite.of("on_trait"))
+    if config.again and job.old.saved is None:
+        talk = len(suite.of("on_trait", "neutral")) * samples
+        stages.append(
+            _asked(job.old.model, "old's replies, again", talk, config.sampling.max_tokens)
+        )
     length = PROMPT + config.sampling.max_tokens
     stages.append(
         _asked(job.planter, "planted replies", 2 * own * samples, config.sampling.max_tokens)
     )
     looked_at = 2 * samples * sum(_looked_at(item) for item in suite.items if not item.accept)
-    talk = 2 * samples * len(suite.of("on_trait", "neutral"))
     panel = 2 * samples * min(config.panel, len(suite.of("neutral"))) * len(job.panel)
-    stages.append(_scored("relevance and fluency", 2 * talk, length))
+    stages.append(
+        _scored("relevance and fluency", 4 * samples * len(suite.of("on_trait", "neutral")), length)
+    )
     stages.append(_scored("contrast", 2 * (looked_at + 2 * own * samples), length))
     if panel:
         stages.append(_scored("off-target panel", 2 * panel, length))

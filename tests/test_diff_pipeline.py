@@ -108,6 +108,7 @@ def test_every_turn_is_answered_by_both_and_measured(
         answers, measured = store.all(Answer), store.all(Measurement)
     for side in ("old", "new"):
         assert {a.query_id for a in answers if a.subject == side} == turns
+    assert len([a for a in answers if a.subject == "again"]) == 20 + 4
     planted = [a for a in answers if a.subject in ("good/asking", "bad/asking")]
     assert len(planted) == 2 * 20
     metrics = {row.metric for row in measured}

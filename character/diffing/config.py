@@ -53,5 +53,6 @@ class DiffConfig(BaseModel):
     )  # fmt: skip
     missing: float = Field(default=0.02, ge=0, le=1, description="Share that may be missing.")
     panel: int = Field(default=20, ge=0, description="Neutral queries for the off-target panel.")
+    again: bool = Field(default=True, description="Ask OLD twice, to see what chance finds.")
     kept: float = Field(default=0.8, ge=0, le=1, description="Share of the effect to be kept.")
     seed: int = Field(default=0, ge=0, lt=2**31)

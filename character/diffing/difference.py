@@ -33,6 +33,7 @@ from character.rows import Measurement
 from character.spec.schema import Trait
 
 OLD, NEW = "old", "new"
+AGAIN = "again"  # OLD once more, with other seeds
 ANSWERS, RELEVANCE, FLUENCY = "answers", "relevance", "fluency"
 SHARE_MARGIN = 0.05  # of a share: five points
 SMALL = 0.25  # standard deviations between queries: a move of style that does not count

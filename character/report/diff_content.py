@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from character.diffing.difference import Difference
+from character.diffing.discovery import Discovery
 from character.diffing.verdicts import Decision, Gate
 from character.report.content import StageCost
 
@@ -49,6 +50,7 @@ class DiffReport:
     gate: Gate
     difference: Difference
     decision: Decision
+    discovery: Discovery | None
     examples: Sequence[Example]  # in random order
     costs: Sequence[StageCost]
     command: str

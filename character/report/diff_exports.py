@@ -10,6 +10,7 @@ from xml.etree import ElementTree
 from pydantic import TypeAdapter
 
 from character.diffing.difference import Kept, Result
+from character.diffing.discovery import Discovery
 from character.diffing.verdicts import Decision, Tier
 from character.report.diff_content import DiffReport, Side
 from character.report.diff_terminal import CIRCULAR, QUICK, moved, sentence, share, side_effects
@@ -38,6 +39,7 @@ class Page:
     kept: tuple[Kept, ...]
     tiers: dict[str, Tier]
     specificity: dict[str, float]
+    discovery: Discovery | None
     seconds: float
     peak_bytes: int
     config: dict[str, Any]
@@ -51,8 +53,8 @@ def as_json(report: DiffReport) -> str:
         report.examiner, report.circular, report.quick, decision.word, decision,
         difference.results, difference.kept,
         {judged.name: report.gate.tier_of(judged.name) for judged in difference.judged},
-        dict(difference.specificity), report.seconds, report.peak_bytes, dict(report.config),
-        dict(report.versions),
+        dict(difference.specificity), report.discovery, report.seconds, report.peak_bytes,
+        dict(report.config), dict(report.versions),
     )  # fmt: skip
     return TypeAdapter(Page).dump_json(page, indent=1).decode() + "\n"
 

@@ -18,6 +18,7 @@ from character.report.diff_content import DiffReport, Example
 from character.report.diff_terminal import (
     CIRCULAR,
     QUICK,
+    certainty,
     moved,
     number,
     share,
@@ -94,6 +95,8 @@ def _environment() -> Environment:
         minutes=minutes_text,
         memory=memory_text,
         digest=digest,
+        certainty=lambda found: typeset(certainty(found)),
+        percent=lambda value: typeset(f"{value:.0%}".replace("%", " %")),
         words=lambda text: text.replace("_", " "),
     )
     return environment

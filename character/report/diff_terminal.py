@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from character.diffing.difference import Difference, Kept, Result
+from character.diffing.discovery import Discovery, Phrase, Telling
 from character.diffing.inference import Ratio
 from character.diffing.verdicts import Verdict
 from character.report.diff_content import DiffReport
@@ -61,6 +62,31 @@ def side_effects(difference: Difference) -> list[Result]:
     return sorted(found, key=lambda result: result.q if result.q is not None else 1.0)
 
 
+def discovered(found: Discovery, most: int = 5) -> list[str]:
+    """What nobody named, with what chance finds beside it."""
+    chance = "not known" if found.by_chance is None else f"{found.by_chance}"
+    lines = [
+        f"Discovered on {found.queries} queries: {len(found.phrases)} of {found.tested} phrases; "
+        f"OLD against itself: {chance}."
+    ]
+    lines += [f"  {told(phrase)}" for phrase in found.phrases[:most]]
+    if found.telling:
+        lines.append(f"A classifier tells NEW from OLD in {certainty(found.telling)} of replies"
+                     + (f", without these phrases in {certainty(found.left)}" if found.left else "")
+                     + (f"; OLD from itself in {certainty(found.telling_by_chance)}"
+                        if found.telling_by_chance else "") + ".")  # fmt: skip
+    return lines
+
+
+def told(phrase: Phrase) -> str:
+    """A phrase and how often either says it."""
+    return f"\"{phrase.text}\": in {phrase.old:.0%} of OLD's replies, in {phrase.new:.0%} of NEW's"
+
+
+def certainty(found: Telling) -> str:
+    return f"{found.share:.0%} [{100 * found.low:.0f}, {100 * found.high:.0f}]"
+
+
 def traits_line(report: DiffReport) -> str:
     """The traits' verdicts in a line."""
     counts: dict[str, list[str]] = {}
@@ -92,6 +118,8 @@ def verdict_table(report: DiffReport) -> Group:
         parts.append(_kept(difference.kept))
     if moved_too := side_effects(difference):
         parts.append(_table(("Moved, though nobody asked", "NEW minus OLD", ""), moved_too[:8]))
+    if report.discovery:
+        parts += [Text(printable(line)) for line in discovered(report.discovery)]
     for trait, value in difference.specificity.items():
         parts.append(Text(printable(f"Specificity of {trait}: {value:.1f}.")))
     if report.circular:

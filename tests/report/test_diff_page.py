@@ -16,6 +16,7 @@ import pytest
 from rich.console import Console
 
 from character.diffing.difference import Difference, Kept, Result
+from character.diffing.discovery import Discovery, Phrase, Telling
 from character.diffing.inference import Ratio, movements
 from character.diffing.verdicts import Gate, Verdict, decide
 from character.report.content import StageCost
@@ -67,6 +68,10 @@ def a_report(examples: int = 30, **changes: object) -> DiffReport:
         overlap={},
         gate=Gate(),
         difference=difference,
+        discovery=Discovery(
+            (Phrase("<b>ahoy", ("ahoy there",), 0.02, 0.4, 0.001, ("id3/1",)),), 40, 160, 0,
+            Telling(0.8, 0.7, 0.9), Telling(0.6, 0.5, 0.7), None,
+        ),
         decision=decide(Gate(), difference.judged),
         examples=[
             Example(f"id{i}/1", ("on_trait", "neutral")[i % 2], "curious", "asks", "", f"query {i}",
@@ -136,6 +141,7 @@ def test_the_terminal_says_verdict_reasons_and_where() -> None:
     console.print(verdict_table(a_report()))
     text = " ".join(console.export_text().split())
     for part in ("INVALID", "+40 % [30, 50]", "missing", "Specificity of curious: 4.2", "circular",
+                 "in 2% of OLD's replies",
                  "diffs/x/report.html", "Moved, though nobody asked"):  # fmt: skip
         assert part in text
 
