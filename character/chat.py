@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from character.commands import friendly
-from character.errors import RunError
+from character.folder import policy_of, role_of
 
 LEAVE = {"/quit", "/exit", "quit", "exit"}
 
@@ -29,7 +28,7 @@ LEAVE = {"/quit", "/exit", "quit", "exit"}
 @friendly
 def main(run: Path, message: tuple[str, ...], seed: int, max_tokens: int) -> None:
     """Talk to the base model and to a run's trained model. Leave with /quit or Ctrl-D."""
-    base_name, trained = _models_of(run)
+    base_name, trained = role_of(run, "policy"), policy_of(run)
     from rich.columns import Columns
     from rich.console import Console
     from rich.panel import Panel
@@ -70,19 +69,6 @@ def main(run: Path, message: tuple[str, ...], seed: int, max_tokens: int) -> Non
         if text:
             turn(text, number)
             number += 1
-
-
-def _models_of(run: Path) -> tuple[str, Path]:
-    record, trained = run / "run.json", run / "policy" / "merged"
-    if not record.exists():
-        raise RunError(f"{run} is not a run folder (no run.json). Runs are in runs/: try ls runs")
-    if not trained.exists():
-        raise RunError(f"{run} has no trained policy yet. Finish the build with the same command.")
-    try:
-        recipe = json.loads(record.read_text(encoding="utf-8"))["identity"]["recipe"]
-        return recipe["roles"]["policy"], trained
-    except (ValueError, KeyError, TypeError):
-        raise RunError(f"{record} is damaged. Move {run} away and build again.") from None
 
 
 if __name__ == "__main__":

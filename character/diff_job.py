@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as installed
 from pathlib import Path
@@ -15,12 +14,12 @@ from character.diffing.config import DiffConfig, SuiteConfig
 from character.diffing.saved import SUFFIX
 from character.diffing.suite import Suite, read_suite
 from character.diffing.verdicts import Expect, Gate, load_gate
-from character.errors import ModelError, RecipeError, RunError, SpecError
+from character.errors import ModelError, RecipeError, SpecError
+from character.folder import constitution_of, is_run, policy_of, role_of
 from character.models.folders import check_weights
 from character.models.loading import check_name
 from character.models.names import has_weights
 from character.rows import content_id
-from character.run import RECORD
 from character.spec.constitution import Constitution, load_constitution
 from character.spec.loading import load_trait
 from character.spec.schema import Trait
@@ -140,9 +139,9 @@ def version_of(reference: str) -> Version:
     """
     path = Path(reference).expanduser()
     if path.is_dir():
-        if (path / RECORD).exists():
-            return Version(reference, f"local:{_policy(path)}", run=path)
-        run = next((p for p in path.absolute().parents if (p / RECORD).exists()), None)
+        if is_run(path):
+            return Version(reference, f"local:{policy_of(path)}", run=path)
+        run = next((p for p in path.absolute().parents if is_run(p)), None)
         check_weights(f"local:{path}")
         return Version(reference, f"local:{path}", run=run)
     if path.is_file() or reference.endswith(SUFFIX):
@@ -161,39 +160,18 @@ def _versions(references: Sequence[str]) -> tuple[Version, Version]:
                 "name two versions, or one run folder to diff against its base model, for example "
                 "python -m character.diff bundled:smollm2-135m runs/mine"
             )
-        return version_of(_base(new.run)), new
+        return version_of(role_of(new.run, "policy")), new
     old, new = (version_of(reference) for reference in references)
     return old, new
 
 
-def _policy(run: Path) -> Path:
-    trained = run / "policy" / "merged"
-    if not trained.exists():
-        raise RunError(f"{run} has no trained policy yet. Finish the build with the same command.")
-    return trained
-
-
-def _base(run: Path) -> str:
-    return str(_recorded(run)["identity"]["recipe"]["roles"]["policy"])
-
-
 def _as_trained(new: Version) -> Constitution:
     """The traits NEW was built from, as they then were."""
-    spec = _recorded(new.run).get("spec") if new.run else None
-    if not spec:
+    if new.run is None:
         raise SpecError(
             f"which traits? {new.reference} does not say. Name them, for example --traits curious"
         )
-    return Constitution.from_plain(spec)
-
-
-def _recorded(run: Path) -> Mapping[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads((run / RECORD).read_text(encoding="utf-8"))
-        found["identity"]["recipe"]["roles"]["policy"]
-        return found
-    except (OSError, ValueError, KeyError, TypeError):
-        raise RunError(f"{run / RECORD} is damaged. Move {run} away and build again.") from None
+    return constitution_of(new.run)
 
 
 def _expecting(gate: Gate, settings: Sequence[str], known: Sequence[str]) -> Gate:

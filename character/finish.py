@@ -11,6 +11,7 @@ from character.data.queries import yield_of
 from character.diffing.outcome import BASE, TRAINED, contrast_metric, outcome_of
 from character.job import Job
 from character.judging.ranking import quality_floor
+from character.lineage import Lineage
 from character.models.served import tallies
 from character.report.cards import dataset_card, model_card
 from character.report.content import Comparison, FunnelStep, Report, StageCost
@@ -74,6 +75,7 @@ def gather(job: Job, store: Store, asked: Sequence[Mapping[str, Any]] | None = N
         seed=recipe.seed,
         outcome=outcome_of(job.constitution, queries, measurements, recipe.measure, recipe.seed),
         funnel=_funnel(store, queries),
+        coverage=Lineage(job.constitution, store).coverage(),
         comparisons=_comparisons(job, queries, store.all(Answer), measurements),
         reward_card=_reward_card(store),
         doses=_doses(job, store),

@@ -1,8 +1,8 @@
 """The rows that flow between the stages: a class is a table, a field is a column.
 
 Ids hash whatever determines the content, so the same work has the same id in every run and
-finished work is recognised. Each row names the rows it came from: pair -> ranking -> replies ->
-query -> clause.
+finished work is recognised. Each row names the rows it came from: taught -> pair -> ranking ->
+replies -> query -> clause.
 """
 
 from __future__ import annotations
@@ -125,6 +125,16 @@ class Reward:
 
 
 @dataclass(frozen=True, slots=True)
+class Taught:
+    """A reply or a pair that the policy learned from in one stage, and how much it counted."""
+
+    id: str
+    stage: str
+    learned_id: str
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
 class Step:
     """One number a training stage logged."""
 
@@ -164,4 +174,8 @@ class Measurement:
     value: float | None
 
 
-Row = Query | Reply | Judgement | Ranking | Pair | Reward | Step | Answer | Measurement
+Row = Query | Reply | Judgement | Ranking | Pair | Reward | Taught | Step | Answer | Measurement
+
+
+def taught(stage: str, learned_id: str, weight: float = 1.0) -> Taught:
+    return Taught(content_id("taught", stage, learned_id), stage, learned_id, weight)

@@ -299,7 +299,7 @@ def test_the_artefacts_load_with_stock_libraries(built: Path, tiny_folder: Path)
 def test_a_second_run_asks_no_model_and_changes_no_row(
     constitution: Constitution, recipe: Recipe, built: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("character.pipeline.load_local", None)  # none could be loaded
+    monkeypatch.setattr("character.opened.load_local", None)  # none could be loaded
     before, record = rows_in(built), (built / "run.json").read_bytes()
     files = {file: file.stat().st_mtime_ns for file in (built / "policy").rglob("*")}
     reporter = Silent()
@@ -316,8 +316,8 @@ def test_a_second_run_asks_no_model_and_changes_no_row(
     [
         ("queries", "queries"),
         ("replies", "queries replies"),
-        ("rankings", "queries replies judgements rankings steps"),
-        ("pairs", "queries replies judgements rankings pairs steps"),
+        ("rankings", "queries replies judgements rankings taught steps"),
+        ("pairs", "queries replies judgements rankings pairs taught steps"),
     ],
 )
 def test_a_build_can_stop_early_and_go_on(

@@ -8,7 +8,7 @@ from typing import Any
 
 from character.diffing.outcome import Outcome
 from character.models.served import Tally
-from character.rows import Step
+from character.rows import Judgement, Pair, Query, Ranking, Reply, Reward, Step, Taught
 from character.spec.constitution import Constitution
 from character.training.dose import Doses
 from character.training.reward_card import RewardCard
@@ -34,6 +34,65 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
+class Effect:
+    """Trained minus base contrast on the clause's held-out queries, with a 95 % t interval."""
+
+    value: float
+    low: float
+    high: float
+    queries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What one clause gave rise to. `weight` is its share of all that the policy learned from.
+
+    `seconds` is its share, by number of replies, of what writing and judging them took. `effect`
+    is None when fewer than two of its held-out queries were measured.
+    """
+
+    trait: str
+    clause: str
+    text: str
+    queries: int
+    held_out: int
+    replies: int
+    below_floor: int
+    pairs: int
+    distilled: int
+    preferred: int
+    weight: float
+    seconds: float
+    effect: Effect | None
+
+    @property
+    def gap(self) -> str:
+        """What is missing for the clause to show; empty when nothing is."""
+        if not self.queries:
+            return "no queries"
+        if not self.distilled and not self.preferred:
+            return "nothing learned" if self.pairs else "no pairs"
+        if self.effect is None:
+            return "not measured"
+        return "" if self.effect.low > 0 else "no effect shown"
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """One pair, reply or query with every row it hangs together with."""
+
+    query: Query
+    clause: str  # its text
+    replies: tuple[Reply, ...]
+    judgements: Mapping[str, Judgement]  # reply id -> what the judge found, for the query's trait
+    ranking: Ranking | None
+    pairs: tuple[Pair, ...]
+    taught: Mapping[str, tuple[Taught, ...]]  # reply or pair id -> the stages that learned from it
+    rewards: Mapping[str, Reward]  # pair id -> the reward model's verdict
+    named: str  # the id that was asked for
+
+
+@dataclass(frozen=True, slots=True)
 class StageCost:
     stage: str
     seconds: float
@@ -54,6 +113,7 @@ class Report:
     seed: int
     outcome: Outcome
     funnel: Sequence[FunnelStep]
+    coverage: Sequence[Coverage]
     comparisons: Sequence[Comparison]  # in random order
     reward_card: RewardCard | None
     doses: Doses | None

@@ -21,6 +21,7 @@ from markupsafe import Markup
 from character.diffing.outcome import BASE, PROMPTED, SUBJECTS, TRAINED
 from character.report import plots, terminal
 from character.report.content import Report
+from character.report.lineage import effect_text
 from character.report.printable import printable
 
 TEMPLATE = "report.html.jinja"
@@ -114,6 +115,7 @@ def _environment() -> Environment:
         money=terminal.money_text,
         typeset=typeset,
         percent=lambda value: f"{100 * value:.0f} %",
+        effect=lambda found: typeset(effect_text(found)),
         gain=_gain,
         svg=Markup,
         digest=digest,

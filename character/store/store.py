@@ -27,6 +27,7 @@ from character.rows import (
     Reward,
     Row,
     Step,
+    Taught,
 )
 
 TABLES: dict[type[Any], str] = {
@@ -36,6 +37,7 @@ TABLES: dict[type[Any], str] = {
     Ranking: "rankings",
     Pair: "pairs",
     Reward: "rewards",
+    Taught: "taught",
     Step: "steps",
     Answer: "answers",
     Measurement: "measurements",

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 
 from character.models.checkpoint import open_checkpoint
 from character.models.local import LocalModel
-from character.rows import Reply, Step
+from character.rows import Reply, Step, Taught, taught
 from character.spec.constitution import Constitution
 from character.training.config import TrainingConfig
 from character.training.distill import distill
@@ -38,7 +38,7 @@ def distilled_adapter(
     checkpoints: Path,
     target: Path,
     on_step: OnStep,
-) -> list[Step]:
+) -> list[Step | Taught]:
     """Distil each trait's prompted self into one fresh adapter, saved to `target`.
 
     `best` holds, per trait id, the replies to learn from; `folder` the base model's weights.
@@ -56,7 +56,12 @@ def distilled_adapter(
     policy = add_adapter(model, config.lora, "CAUSAL_LM")
     steps = distill(policy, lessons, config.distill, seed, checkpoints, on_step)
     policy.save_pretrained(target)
-    return steps
+    learned = [
+        taught("distilled", reply.id, member.weight)
+        for member in constitution.members
+        for _, reply in best[member.trait.id]
+    ]
+    return [*steps, *learned]
 
 
 def preferred_adapter(
@@ -70,18 +75,19 @@ def preferred_adapter(
     checkpoints: Path,
     target: Path,
     on_step: OnStep,
-) -> list[Step]:
+) -> list[Step | Taught]:
     """Continue the distilled adapter at this dose with DPO; save it, and merged beside it."""
     policy, tokenizer = at_dose(folder, distilled, dose)
-    steps: list[Step] = []
+    rows: list[Step | Taught] = []
     if config.dpo.epochs:
         # among themselves; how much they count beside the pairs is config.dpo.anchors
         held = [replace(lesson, weight=1.0) for lesson in anchors()] if config.dpo.anchors else []
         widest = pairs.sort("probability", reverse=True)
         widest = widest.select(range(min(len(pairs), config.dpo.pairs)))
-        steps = train_dpo(policy, tokenizer, widest, held, config.dpo, seed, checkpoints, on_step)
+        rows += train_dpo(policy, tokenizer, widest, held, config.dpo, seed, checkpoints, on_step)
+        rows += [taught("policy", pair_id) for pair_id in widest["pair_id"]]
     save_policy(policy, tokenizer, target)
-    return steps
+    return rows
 
 
 def at_dose(base: Path, adapter: Path, dose: float) -> tuple[PeftModel, PreTrainedTokenizerBase]:

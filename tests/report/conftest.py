@@ -9,7 +9,7 @@ import pytest
 from character.diffing.outcome import Line, Outcome, TraitOutcome
 from character.diffing.statistics import Estimate
 from character.models.served import Tally
-from character.report.content import Comparison, FunnelStep, Report, StageCost
+from character.report.content import Comparison, Coverage, Effect, FunnelStep, Report, StageCost
 from character.rows import Step
 from character.spec.constitution import Constitution, Member
 from character.spec.schema import Trait
@@ -122,6 +122,24 @@ def report() -> Report:
         funnel=(
             FunnelStep("Queries", 200, {"near-duplicate of an example": 12, "too short": 0}),
             FunnelStep("Pairs", 150, {}),
+        ),
+        coverage=(
+            Coverage(
+                "curious",
+                "asks",
+                HOSTILE,
+                40,
+                12,
+                200,
+                9,
+                30,
+                25,
+                12,
+                0.8,
+                61.0,
+                Effect(0.31, 0.2, 0.42, 12),
+            ),
+            Coverage("hostile", "asks", "I end.", 0, 0, 0, 0, 0, 0, 0, 0.0, 0.0, None),
         ),
         comparisons=(
             Comparison(
