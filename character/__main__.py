@@ -13,7 +13,9 @@ COMMANDS = {
     "check": "Read trait files and say everything that is wrong with them.",
     "diff": "Say what changed between two versions, and whether it may ship.",
     "new": "Start a trait file: a skeleton, or a model's draft.",
+    "preview": "Show what a trait will do, before any training.",
     "suite": "Make, show and lock the suite that versions are compared on.",
+    "trace": "Follow a clause to its effect, or a reply back to its clause.",
 }
 
 

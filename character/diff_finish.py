@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import shlex
 from collections import Counter, defaultdict
@@ -18,6 +17,7 @@ from character.diffing.discovery import Discovery, discover
 from character.diffing.saved import missing_of
 from character.diffing.suite import Item
 from character.diffing.verdicts import FEWEST, PASSED, UNDERPOWERED, Decision, decide
+from character.folder import role_of
 from character.job import check_resources
 from character.progress import Reporter
 from character.report.content import StageCost
@@ -26,7 +26,7 @@ from character.report.diff_exports import as_json, as_junit, as_markdown
 from character.report.diff_html import render_diff
 from character.report.diff_terminal import QUICK, verdict_table
 from character.rows import Answer, Measurement
-from character.run import RECORD, Run, versions
+from character.run import Run, versions
 
 PAGE, JSON, JUNIT, MARKDOWN = "report.html", "diff.json", "junit.xml", "summary.md"
 
@@ -134,12 +134,8 @@ def _side(version: Version, name: str, answers: Sequence[Answer]) -> Side:
 
 def _circular(job: DiffJob) -> bool:
     """Whether the examiner ranked the replies that a version was trained on."""
-    judges = []
-    for version in (job.old, job.new):
-        if version.run is not None:
-            record = json.loads((version.run / RECORD).read_text(encoding="utf-8"))
-            judges.append(record["identity"]["recipe"]["roles"]["judge"])
-    return job.examiner in judges
+    runs = [version.run for version in (job.old, job.new) if version.run is not None]
+    return job.examiner in [role_of(run, "judge") for run in runs]
 
 
 def _examples(job: DiffJob, asked: Asked) -> list[Example]:

@@ -178,10 +178,14 @@ class _Table:
         y_old, y_new = (np.asarray(half.sum(axis=0)).ravel() for half in (old, new))
         both = y_old + y_new
         prior = PRIOR * both / max(1, both.sum())
-        odds = [np.log((y + prior) / (y.sum() + PRIOR - y - prior)) for y in (y_new, y_old)]
-        with np.errstate(divide="ignore", invalid="ignore"):
-            z = (odds[0] - odds[1]) / np.sqrt(1 / (y_new + prior) + 1 / (y_old + prior))
-        z = np.where(both >= RAREST, np.nan_to_num(z), 0.0)
+        common = (both >= RAREST) & (both < both.sum())  # a lone phrase has no odds
+        odds = [
+            np.log((y + prior)[common] / (y.sum() + PRIOR - y - prior)[common])
+            for y in (y_new, y_old)
+        ]
+        variance = 1 / (y_new + prior)[common] + 1 / (y_old + prior)[common]
+        z = np.zeros(len(both))
+        z[common] = np.nan_to_num((odds[0] - odds[1]) / np.sqrt(variance))
         halves = sparse.vstack([old, new]).tocsc()
         chosen: list[int] = []
         said: list[set[int]] = []

@@ -117,8 +117,9 @@ def make_suite(written: Mapping[str, Sequence[Query]], config: SuiteConfig) -> S
         for entry in _spread(_entries("off_format"), itemgetter("format"), config.off_format)
     ]
     plain = [item for item in items if item.stratum == "on_trait"]
-    items += _broken(_every_trait(plain, config.break_character))
-    items += _watched(_every_trait(plain, config.watched))
+    plain = _spread(plain, lambda item: item.trait, len(plain))
+    items += _broken(plain, config.break_character)
+    items += _watched(plain, config.watched)
     items += [
         _item("multi_turn", tuple(entry["turns"]), variant=entry["topic"])
         for entry in _spread(_entries("multi_turn"), itemgetter("topic"), config.multi_turn)
@@ -253,37 +254,34 @@ def _spread(entries: Sequence[E], kind: Callable[[E], str], most: int) -> list[E
     return [entry for part in rounds for entry in part if entry is not None][:most]
 
 
-def _every_trait(plain: Sequence[Item], most: int) -> list[Item]:
-    """So many in all, as many of each trait as of the others."""
-    return _spread(plain, lambda item: item.trait, most)
+def _turn(plain: Sequence[E], number: int, most: int) -> list[E]:
+    """The next so many for the variant of this number, round and round.
+
+    Each variant has queries of its own: what varies between queries then averages out over all.
+    """
+    return [plain[(number * most + at) % len(plain)] for at in range(min(most, len(plain)))]
 
 
-def _broken(plain: Sequence[Item]) -> list[Item]:
+def _broken(plain: Sequence[Item], most: int) -> list[Item]:
     page = strata("break_character")
     found = [
         _varied("break_character", item, entry["id"], (f"{item.turns[0]} {entry['text']}",))
-        for entry in page["suffixes"]
-        for item in plain
+        for number, entry in enumerate(page["suffixes"])
+        for item in _turn(plain, number, most)
     ]
-    return found + [
-        _varied(
-            "break_character",
-            item,
-            entry["id"],
-            item.turns,
-            (("user", entry["user"]), ("assistant", entry["assistant"])),
-        )
-        for entry in page["prefilled"]
-        for item in plain
-    ]
+    for number, entry in enumerate(page["prefilled"], len(page["suffixes"])):
+        opening: tuple[Turn, ...] = (("user", entry["user"]), ("assistant", entry["assistant"]))
+        for item in _turn(plain, number, most):
+            found.append(_varied("break_character", item, entry["id"], item.turns, opening))
+    return found
 
 
-def _watched(plain: Sequence[Item]) -> list[Item]:
+def _watched(plain: Sequence[Item], most: int) -> list[Item]:
     return [
         _varied("watched", item, f"{entry['id']}/{side}", (f"{entry[side]} {item.turns[0]}",))
-        for entry in _entries("watched")
+        for number, entry in enumerate(_entries("watched"))
         for side in ("watched", "alone")
-        for item in plain
+        for item in _turn(plain, number, most)
     ]
 
 
