@@ -23,6 +23,7 @@ from character.progress import Reporter
 from character.recipe import Recipe, load_recipe
 from character.rows import content_id
 from character.spec.constitution import Constitution, load_constitution
+from character.spec.constitution_file import HELPLESS
 from character.spec.drafts import drafts_of
 
 MEMORY_GB = 4.0
@@ -60,6 +61,9 @@ def prepare(
         raise RecipeError(f"--until {until!r} is not a stage. Stages: {', '.join(STAGES)}")
     constitution = load_constitution(traits)
     recipe = load_recipe(recipe_name, settings)
+    if not constitution.helpfulness_first:
+        ranking = recipe.ranking.model_copy(update={"floor": 0.0, "relevance": 0.0})
+        recipe = recipe.model_copy(update={"ranking": ranking})
     check_trainable(recipe.roles.policy)
     check_weights(recipe.roles.judge)  # whose log-probabilities are read
     check_name(recipe.roles.writer)
@@ -116,6 +120,8 @@ def run_job(job: Job, console: Console, cap: float | None = None) -> Path:
 
     with Run.open(job.folder, job.identity, Reporter(console)) as run:
         run.record(spec=job.constitution.plain)
+        if not job.constitution.helpfulness_first:
+            run.reporter.say(HELPLESS)
         build(job.constitution, job.recipe, run, job.until, cap)
         if job.until == STAGES[-1]:
             finish(job, run)

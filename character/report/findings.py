@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import asdict
+from pathlib import Path
 
 from character.report.printable import printable
+from character.spec.constitution_file import HELPLESS, Resolved
 from character.spec.lint import RULES, Checked, Finding
 
 VERSION = 1  # of the JSON
@@ -23,6 +25,8 @@ def findings_text(checked: Checked) -> str:
         lines.append(
             f"{source.path}: {trait.title}, {clauses} clauses, {examples} examples: {verdict}"
         )
+    for path, resolved in checked.constitutions:
+        lines += _resolved(path, resolved)
     counts = Counter(finding.rule.severity for finding in checked.findings)
     if counts:
         told = (
@@ -40,7 +44,25 @@ def findings_json(checked: Checked) -> str:
         for finding in checked.findings
     ]
     traits = [{"path": str(s.path), "id": s.trait.id} for s in checked.sources]
-    content = {"version": VERSION, "worst": checked.worst, "traits": traits, "findings": rows}
+    constitutions = [
+        {
+            "path": str(path),
+            "id": resolved.name,
+            "helpfulness_first": resolved.helpfulness_first,
+            "traits": [
+                {"id": one.trait.id, "weight": one.weight, "authority": one.trait.authority}
+                for one in resolved.listed
+            ],
+        }
+        for path, resolved in checked.constitutions
+    ]
+    content = {
+        "constitutions": constitutions,
+        "version": VERSION,
+        "worst": checked.worst,
+        "traits": traits,
+        "findings": rows,
+    }
     return json.dumps(content, indent=2)
 
 
@@ -48,6 +70,20 @@ def rules_text() -> str:
     return "\n".join(
         f"{code} ({rule.severity})\n  {rule.about} {rule.why}" for code, rule in RULES.items()
     )
+
+
+def _resolved(path: Path, resolved: Resolved) -> list[str]:
+    """What a constitution comes to, in the order of priority."""
+    lines = [f"{path}: {resolved.name}, in this order:"]
+    for number, one in enumerate(resolved.listed, 1):
+        trait = one.trait
+        lines.append(
+            f"  {number}. {trait.id}, {trait.authority}, weight {one.weight:g}, by "
+            f"{one.said_by.name}"
+        )
+    if not resolved.helpfulness_first:
+        lines.append(f"  {HELPLESS}")
+    return lines
 
 
 def _lines(finding: Finding) -> list[str]:

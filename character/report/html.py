@@ -23,6 +23,7 @@ from character.report import plots, terminal
 from character.report.content import Report
 from character.report.lineage import effect_text
 from character.report.printable import printable
+from character.spec.constitution_file import HELPLESS
 
 TEMPLATE = "report.html.jinja"
 FIRST = 12  # comparisons shown until the reader asks for all
@@ -48,6 +49,7 @@ def render_report(report: Report) -> str:
         .get_template(TEMPLATE)
         .render(
             report=report,
+            helpless=HELPLESS,
             title=" + ".join(trait.title for trait in report.constitution.traits),
             headline=terminal.headline(report),
             failed=[*terminal.lines_of(report, "missed"), *terminal.lines_of(report, "missing")],

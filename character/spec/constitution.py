@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from character.errors import SpecError
+from character.shipped import find
+from character.spec.constitution_file import is_constitution, resolve
 from character.spec.loading import load_trait
 from character.spec.schema import Trait
 
@@ -36,9 +38,13 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Constitution:
-    """At least one trait, no trait twice; what a trait counts is its authority times its weight."""
+    """At least one trait, no trait twice; what a trait counts is its authority times its weight.
+
+    `helpfulness_first`: a reply must answer its query before its character counts.
+    """
 
     members: tuple[Member, ...]
+    helpfulness_first: bool = True
 
     def __post_init__(self) -> None:
         if not self.members:
@@ -79,27 +85,42 @@ class Constitution:
     @property
     def digest(self) -> str:
         """SHA-256, in hex, of all traits and weights in order; layout and comments do not count."""
-        canonical = json.dumps(self.plain, sort_keys=True, separators=(",", ":"))
+        content: Any = self.plain
+        if not self.helpfulness_first:
+            content = {"members": content, "helpfulness_first": False}
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 
 def load_constitution(references: Sequence[str]) -> Constitution:
-    """Load traits by name or path, each with an optional weight: `curious`, `warm.yaml:0.5`.
+    """Load traits and constitutions by name or path, each with an optional weight: `warm.yaml:0.5`.
 
-    Raises SpecError for a faulty file or weight, for a trait named twice and for no trait at all.
+    A constitution's file stands for its traits; its weight multiplies theirs. Raises SpecError for
+    a faulty file or weight, for a trait named twice and for no trait at all.
     """
-    return Constitution(tuple(_load_member(reference) for reference in references))
+    members: list[Member] = []
+    helpfulness_first = True
+    for reference in references:
+        name, weight = _split(reference)
+        path = find("traits", name, ".yaml")
+        if path is not None and is_constitution(path):
+            resolved = resolve(path)
+            members += [Member(one.trait, weight * one.weight) for one in resolved.listed]
+            helpfulness_first = helpfulness_first and resolved.helpfulness_first
+        else:
+            members.append(Member(load_trait(name), weight))
+    return Constitution(tuple(members), helpfulness_first)
 
 
-def _load_member(reference: str) -> Member:
+def _split(reference: str) -> tuple[str, float]:
+    """A reference without its weight, and the weight."""
     weighted = _WEIGHTED.fullmatch(reference)
     if weighted is None:
-        return Member(load_trait(reference))
+        return reference, 1.0
     try:
-        weight = float(weighted["weight"])
+        return weighted["trait"], float(weighted["weight"])
     except ValueError:
         raise SpecError(
             f"{reference}: the weight {weighted['weight']!r} is not a number. "
             f"Write it after the colon, for example {weighted['trait']}:0.5"
         ) from None
-    return Member(load_trait(weighted["trait"]), weight)

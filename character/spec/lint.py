@@ -9,12 +9,15 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from pathlib import Path
 from statistics import fmean
 from typing import Literal, get_args
 
 from rapidfuzz import fuzz, utils
 
 from character.errors import SpecError
+from character.shipped import find
+from character.spec.constitution_file import Resolved, is_constitution, resolve
 from character.spec.drafts import MARK, drafts_of
 from character.spec.loading import FaultyTraitError, Source, read_trait
 from character.spec.schema import Check, Contains, Example, Lacks, MaxWords, MinWords, Trait
@@ -151,6 +154,7 @@ class Checked:
 
     sources: tuple[Source, ...]
     findings: tuple[Finding, ...]
+    constitutions: tuple[tuple[Path, Resolved], ...] = ()
 
     @property
     def worst(self) -> Severity | None:
@@ -159,12 +163,22 @@ class Checked:
 
 
 def check_files(references: Sequence[str], passes: Passes) -> Checked:
-    """Read every file, and say everything there is to say, about each and about all together."""
+    """Read every file, and say everything there is to say, about each and about all together.
+
+    A constitution's file stands for its traits, as it has them.
+    """
     sources: list[Source] = []
     findings: list[Finding] = []
+    constitutions: list[tuple[Path, Resolved]] = []
     for reference in references:
         try:
-            source = read_trait(reference)
+            path = find("traits", reference, ".yaml")
+            if path is not None and is_constitution(path):
+                resolved = resolve(path)
+                constitutions.append((path, resolved))
+                read = [one.read for one in resolved.listed]
+            else:
+                read = [read_trait(reference)]
         except FaultyTraitError as error:
             findings += [
                 Finding(str(error.path), fault.line, fault.column, "format", fault.message, "")
@@ -173,9 +187,10 @@ def check_files(references: Sequence[str], passes: Passes) -> Checked:
         except SpecError as error:
             findings.append(Finding(reference, 1, 1, "format", str(error), ""))
         else:
-            sources.append(source)
-            findings += lint(source, passes)
-    return Checked(tuple(sources), (*findings, *lint_together(sources)))
+            sources += read
+            findings += [finding for source in read for finding in lint(source, passes)]
+    together = lint_together(sources)
+    return Checked(tuple(sources), (*findings, *together), tuple(constitutions))
 
 
 def lint(source: Source, passes: Passes) -> list[Finding]:
