@@ -12,7 +12,7 @@ EXAMINER = "bundled:smollm2-135m"
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
-@click.argument("versions", nargs=-1, metavar="OLD NEW")
+@click.argument("versions", nargs=-1, metavar="OLD NEW...")
 @click.option("--traits", "traits", multiple=True, metavar="TRAIT", help="A trait file or name; "
               "may be repeated [those NEW was built from].")  # fmt: skip
 @click.option(
@@ -49,33 +49,41 @@ def main(
     """Diff two model versions. Exit codes: 0 pass, 1 regression, 2 underpowered, 3 invalid.
 
     A version is a model name, a run folder, a checkpoint or adapter folder, or a .jsonl file of
-    saved replies. One run folder alone is diffed against the model it was trained from.
+    saved replies. One run folder alone is diffed against the model it was trained from. Of more
+    than two, each is diffed against the first, all are ranked, and the last decides.
     """
     if schema:
         from character.report.diff_exports import json_schema
 
         click.echo(json_schema(), nl=False)
         return
-    if not 1 <= len(versions) <= 2:
-        raise click.UsageError("Name two versions, or one run folder.")
+    if not versions:
+        raise click.UsageError("Name two versions or more, or one run folder.")
     from rich.console import Console
 
     from character.diff_job import prepare_diff
 
-    job = prepare_diff(
-        versions, traits, suite, gate, expect, examiner, out, quick, panel, drop_overlap, seed
-    )
+    pairs: list[tuple[str, ...]] = [(versions[0], other) for other in versions[1:]] or [versions]
+    if out and len(pairs) > 1:
+        raise click.UsageError("--out is for two versions; more get a folder for each pair.")
+    jobs = [
+        prepare_diff(
+            pair, traits, suite, gate, expect, examiner, out, quick, panel, drop_overlap, seed
+        )
+        for pair in pairs
+    ]
     console = Console()
     if dry_run:
         from character.diff_plan import detectable, plan
         from character.report.terminal import plan_table
 
-        console.print(plan_table(plan(job), str(job.folder), "diff"))
-        console.print(f"Detects a movement of about {detectable(job):.3f} nats a token.")
+        for job in jobs:
+            console.print(plan_table(plan(job), str(job.folder), "diff"))
+        console.print(f"Detects a movement of about {detectable(jobs[0]):.3f} nats a token.")
         return
-    from character.diff_finish import run_diff
+    from character.diff_finish import run_diff, run_many
 
-    sys.exit(run_diff(job, console))
+    sys.exit(run_diff(jobs[0], console) if len(jobs) == 1 else run_many(jobs, console))
 
 
 if __name__ == "__main__":

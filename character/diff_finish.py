@@ -5,17 +5,20 @@ from __future__ import annotations
 import random
 import shlex
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 from rich.console import Console
 
 from character.diff_job import DiffJob, Version, identity_of_job
-from character.diff_pipeline import TALK, Asked, compare
+from character.diff_pipeline import SUITE, TALK, Asked, compare
 from character.diffing.difference import AGAIN, NEW, OLD, contrast_metric, difference_of
 from character.diffing.discovery import Discovery, discover
+from character.diffing.inference import Strength, leaderboard
 from character.diffing.saved import missing_of
-from character.diffing.suite import Item
+from character.diffing.suite import Item, read_suite
 from character.diffing.verdicts import FEWEST, PASSED, UNDERPOWERED, Decision, decide
 from character.folder import role_of
 from character.job import check_resources
@@ -24,20 +27,27 @@ from character.report.content import StageCost
 from character.report.diff_content import DiffReport, Example, Side
 from character.report.diff_exports import as_json, as_junit, as_markdown
 from character.report.diff_html import render_diff
-from character.report.diff_terminal import QUICK, verdict_table
+from character.report.diff_terminal import QUICK, leaderboard_table, verdict_table
 from character.rows import Answer, Measurement
-from character.run import Run, versions
+from character.run import DATABASE, Run, versions
+from character.store.store import Store
 
 PAGE, JSON, JUNIT, MARKDOWN = "report.html", "diff.json", "junit.xml", "summary.md"
 
 
-def run_diff(job: DiffJob, console: Console, cap: float | None = None) -> int:
-    """Measure, decide and write the report; returns the exit code."""
+def run_diff(
+    job: DiffJob, console: Console, cap: float | None = None, known: Sequence[Answer] = ()
+) -> int:
+    """Measure, decide and write the report; returns the exit code.
+
+    `known` are answers to this job's questions that another diff has.
+    """
     check_resources(job.folder)
     from character.quiet import hush_libraries
 
     hush_libraries()
     with Run.open(job.folder, identity_of_job(job), Reporter(console)) as run:
+        run.store.keep(known)
         asked = compare(job, run, cap)
         report = gather(job, run, asked)
         write(report, job.folder)
@@ -45,6 +55,56 @@ def run_diff(job: DiffJob, console: Console, cap: float | None = None) -> int:
         run.tidy()
         console.print(verdict_table(report))
     return report.decision.code
+
+
+def run_many(jobs: Sequence[DiffJob], console: Console) -> int:
+    """Diff the first version against each other one on one suite; then rank them all.
+
+    What the first version said is asked once. Returns the exit code of the last.
+    """
+    first, *others = jobs
+    code = run_diff(first, console)
+    suite = read_suite(first.folder / SUITE)
+    with Store(first.folder / DATABASE, read_only=True) as store:
+        known = [answer for answer in store.all(Answer) if answer.subject != NEW]
+    done = [first]
+    for job in others:
+        same = replace(
+            job, suite=suite, folder=job.folder.with_name(f"{job.folder.name}-{suite.digest[:8]}")
+        )
+        code = run_diff(same, console, known=known)
+        done.append(same)
+    console.print(leaderboard_table(leaderboards(done)))
+    return code
+
+
+def leaderboards(jobs: Sequence[DiffJob]) -> dict[str, list[Strength]]:
+    """For each trait the versions by strength, from finished diffs that share OLD and suite."""
+    scores: dict[str, dict[str, dict[str, float]]] = {}
+    for number, job in enumerate(jobs):
+        suite = read_suite(job.folder / SUITE)
+        with Store(job.folder / DATABASE, read_only=True) as store:
+            rows = store.all(Measurement)
+        sides = {NEW: job.new.reference} | ({OLD: job.old.reference} if number == 0 else {})
+        for trait in job.traits:
+            asked = {item.id for item in suite.of("on_trait") if item.trait == trait.id}
+            board = scores.setdefault(trait.id, {})
+            if number == 0:
+                board[job.old.reference] = {}  # the one the others are measured from
+            for side, name in sides.items():
+                board[name] = _scores(rows, side, contrast_metric(trait.id), asked)
+    return {trait: leaderboard(found) for trait, found in scores.items()}
+
+
+def _scores(
+    rows: Sequence[Measurement], side: str, metric: str, asked: Container[str]
+) -> dict[str, float]:
+    found: dict[str, list[float]] = defaultdict(list)
+    for row in rows:
+        wanted = (row.subject, row.metric) == (side, metric) and row.query_id in asked
+        if wanted and row.value is not None:
+            found[row.query_id].append(row.value)
+    return {query: fmean(values) for query, values in found.items()}
 
 
 def write(report: DiffReport, folder: Path) -> None:

@@ -105,7 +105,7 @@ def test_what_a_version_may_be(trained: Path, tiny_folder: Path) -> None:
         ([BUNDLED, BUNDLED, "--traits", "curious", "--expect", "warm=up"], "for one of curious"),
         ([BUNDLED, BUNDLED, "--traits", "curious", "--examiner", "openai:gpt-5-mini"], "openai"),
         ([], "Name two versions"),
-        ([BUNDLED, BUNDLED, BUNDLED], "Name two versions"),
+        ([BUNDLED, BUNDLED, BUNDLED, "--traits", "curious", "--out", "x"], "--out is for two"),
     ],
 )
 def test_a_mistake_is_one_message(arguments: list[str], says: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from xml.etree import ElementTree
 import pytest
 from rich.console import Console
 
-from character.diff_finish import run_diff
+from character.diff_finish import leaderboards, run_diff, run_many
 from character.diff_job import DiffJob, Version
 from character.diff_pipeline import new_suite
 from character.diffing.config import DiffConfig, SuiteConfig
@@ -201,3 +202,32 @@ def test_a_new_suite_repeats_nothing_that_is_trained_on(small_trait: Trait) -> N
     asked = {turn for item in made.items for turn in item.turns}
     assert not asked & {*trained, *small_trait.queries.seeds}
     assert {item.trait for item in made.of("on_trait")} <= {small_trait.id}
+
+
+def test_many_versions_are_ranked_and_the_first_is_asked_once(
+    tiny_folder: Path, other_folder: Path, suite: Suite, small_trait: Trait, tmp_path: Path
+) -> None:
+    again = tmp_path / "again"
+    shutil.copytree(other_folder, again)
+    jobs = [
+        replace(
+            job_of(tiny_folder, new, suite, small_trait, tmp_path / "many" / name),
+            config=CONFIG.model_copy(update={"panel": 0}),
+        )
+        for name, new in (("one", other_folder), ("two", again))
+    ]
+    console = Console(file=io.StringIO(), width=200)
+    run_many(jobs, console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    asked = [int(count) for count in re.findall(r"Answers +(\d+) answer", text)]
+    assert len(asked) == 2 and asked[0] == asked[1]  # the bar counts what was known, too
+    folders = sorted((tmp_path / "many").iterdir())
+    with Store(folders[0] / "character.duckdb", read_only=True) as store:
+        before = {a.id for a in store.all(Answer) if a.subject != "new"}
+    with Store(folders[1] / "character.duckdb", read_only=True) as store:
+        assert {a.id for a in store.all(Answer) if a.subject != "new"} == before
+    boards = leaderboards([replace(job, folder=f) for job, f in zip(jobs, folders, strict=True)])
+    strengths = {strength.version: strength.value for strength in boards["asking"]}
+    assert set(strengths) == {str(tiny_folder), str(other_folder), str(again)}
+    assert strengths[str(tiny_folder)] == 0.0
+    assert "strongest first" in text

@@ -7,12 +7,15 @@ queries, NaN where a trait was not measured.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
+from scipy.sparse.csgraph import connected_components
 
 Floats = NDArray[np.float64]
 
@@ -176,6 +179,61 @@ def sign_test(values: Floats) -> float:
     if known.std() < 1e-9 * np.abs(known).max():
         return 0.0  # all the same
     return float(stats.ttest_1samp(known, 0.0).pvalue)
+
+
+@dataclass(frozen=True, slots=True)
+class Strength:
+    """A version's log-odds of showing more of a trait than the first version does, per query.
+
+    The first version's is 0 and has no interval of its own.
+    """
+
+    version: str
+    value: float
+    low: float
+    high: float
+    queries: int
+
+
+def leaderboard(scores: Mapping[str, Mapping[str, float]]) -> list[Strength]:
+    """Versions by Bradley-Terry, strongest first, from each one's score on shared queries.
+
+    On every query each pair of versions is compared; the higher score wins and equal scores are
+    half a win each. Errors are clustered by query, for its comparisons are not independent
+    (Bradley & Terry 1952; Liang & Zeger 1986). Only queries that all versions have count. Empty
+    with fewer than two versions or ten such queries, and when some versions never lose to the
+    others: their strength has no limit.
+    """
+    from statsmodels.genmod.families import Binomial
+    from statsmodels.genmod.generalized_linear_model import GLM
+
+    versions = list(scores)
+    shared = sorted(set.intersection(*(set(found) for found in scores.values()))) if scores else []
+    if len(versions) < 2 or len(shared) < 10:
+        return []
+    count = len(versions)
+    rows, won, groups, wins = [], [], [], np.zeros((count, count))
+    for number, query in enumerate(shared):
+        for i, j in combinations(range(count), 2):
+            better = (np.sign(scores[versions[i]][query] - scores[versions[j]][query]) + 1) / 2
+            wins[i, j] += better
+            wins[j, i] += 1 - better
+            rows.append([float(k == i) - float(k == j) for k in range(1, count)])
+            won.append(better)
+            groups.append(number)
+    if connected_components(wins, connection="strong")[0] > 1:  # Ford 1957
+        return []
+    design, outcome = np.array(rows), np.array(won)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # only ties are perfectly predicted, and are no fault
+        model = GLM(outcome, design, Binomial())
+        fit = model.fit(cov_type="cluster", cov_kwds={"groups": groups})
+    intervals = fit.conf_int(ALPHA)
+    found = [Strength(versions[0], 0.0, 0.0, 0.0, len(shared))]
+    for k, version in enumerate(versions[1:]):
+        low, high = intervals[k]
+        found.append(Strength(version, float(fit.params[k]), float(low), float(high), len(shared)))
+    return sorted(found, key=lambda strength: -strength.value)
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -11,7 +11,7 @@ from rich.text import Text
 
 from character.diffing.difference import Difference, Kept, Result
 from character.diffing.discovery import Discovery, Phrase, Telling
-from character.diffing.inference import Ratio
+from character.diffing.inference import Ratio, Strength
 from character.diffing.verdicts import Verdict
 from character.report.diff_content import DiffReport
 from character.report.printable import printable
@@ -128,6 +128,26 @@ def verdict_table(report: DiffReport) -> Group:
     parts += [Text(printable(f"  {reason}")) for reason in report.decision.reasons[:5]]
     took = f"Took {minutes_text(report.seconds)}, peak memory {memory_text(report.peak_bytes)}."
     parts += [Text(), Text(took), Text(printable(f"Report  {report.folder}/report.html"))]
+    return Group(*parts)
+
+
+def leaderboard_table(boards: Mapping[str, Sequence[Strength]]) -> Group:
+    """For each trait every version's strength beside the first one's."""
+    parts: list[RenderableType] = [Text()]
+    for trait, found in boards.items():
+        if not found:
+            parts.append(
+                Text(
+                    printable(f"{trait}: no order; a version never loses, or too little is shared.")
+                )
+            )
+            continue
+        table = simple_table(f"{trait}, strongest first", "Log-odds against the first", "Wins")
+        for strength in found:
+            wins = 1 / (1 + math.exp(-strength.value))
+            interval = f"{strength.value:+.2f} [{strength.low:+.2f}, {strength.high:+.2f}]"
+            table.add_row(Text(printable(strength.version)), interval, f"{wins:.0%}")
+        parts.append(table)
     return Group(*parts)
 
 

@@ -20,6 +20,7 @@ from character.diffing.inference import (
     at_equal_style,
     discoveries,
     flips,
+    leaderboard,
     movements,
     ratio,
     sign_test,
@@ -228,3 +229,43 @@ def test_a_single_column_is_tested_by_t() -> None:
     assert sign_test(values) == pytest.approx(float(stats.ttest_1samp(values, 0).pvalue))
     assert sign_test(np.zeros(9)) == sign_test(np.array([1.0])) == 1.0
     assert sign_test(np.ones(9)) == 0.0
+
+
+# --- many versions ---
+
+
+def scores(*shifts: float, queries: int = 200) -> dict[str, dict[str, float]]:
+    own = noise(0, queries)
+    return {
+        f"v{i}": {str(q): float(own[q] + shift + noise(i + 1, queries)[q]) for q in range(queries)}
+        for i, shift in enumerate(shifts)
+    }
+
+
+def test_two_versions_by_hand() -> None:
+    found = scores(0.0, 0.4)
+    won = sum(found["v1"][q] > found["v0"][q] for q in found["v0"])
+    first, last = leaderboard(found)
+    assert (first.version, last.version, last.value) == ("v1", "v0", 0.0)
+    assert first.value == pytest.approx(np.log(won / (200 - won)))
+    se = np.sqrt(1 / won + 1 / (200 - won))
+    assert first.high - first.value == pytest.approx(1.96 * se, rel=0.02)
+
+
+def test_a_known_order_is_recovered() -> None:
+    assert [s.version for s in leaderboard(scores(0.0, 1.0, 0.5, -0.5))] == ["v1", "v2", "v0", "v3"]
+
+
+def test_equal_scores_are_half_a_win_and_no_strength_has_no_limit() -> None:
+    same = {name: {str(q): 1.0 for q in range(20)} for name in "ab"}
+    assert [s.value for s in leaderboard(same)] == pytest.approx([0.0, 0.0], abs=1e-9)
+    better = same | {"b": {str(q): 2.0 for q in range(20)}}
+    assert leaderboard(better) == []  # b never loses
+    assert leaderboard({"a": same["a"]}) == leaderboard({}) == []
+    assert leaderboard({"a": {"1": 1.0}, "b": {"1": 2.0}}) == []
+
+
+def test_only_shared_queries_count() -> None:
+    found = scores(0.0, 0.4)
+    del found["v0"]["7"]
+    assert {s.queries for s in leaderboard(found)} == {199}
