@@ -12,6 +12,7 @@ COMMANDS = {
     "chat": "Talk to the base model and a trained one side by side.",
     "check": "Read trait files and say everything that is wrong with them.",
     "diff": "Say what changed between two versions, and whether it may ship.",
+    "history": "Show the trend of each trait over blessed versions.",
     "new": "Start a trait file: a skeleton, or a model's draft.",
     "preview": "Show what a trait will do, before any training.",
     "suite": "Make, show and lock the suite that versions are compared on.",

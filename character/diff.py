@@ -27,6 +27,7 @@ EXAMINER = "bundled:smollm2-135m"
 @click.option("--drop-overlap", is_flag=True, help="Leave out of the suite what training has seen.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @click.option("--out", type=click.Path(file_okay=False), help="Folder [diffs/<old>-<new>-<hash>].")
+@click.option("--bless", is_flag=True, help="Record a diff that passes as a baseline.")
 @click.option("--quick", is_flag=True, help="A small look; it can find a regression, never pass.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of diff.json.")
@@ -42,6 +43,7 @@ def main(
     drop_overlap: bool,
     seed: int,
     out: str | None,
+    bless: bool,
     quick: bool,
     dry_run: bool,
     schema: bool,
@@ -66,6 +68,8 @@ def main(
     pairs: list[tuple[str, ...]] = [(versions[0], other) for other in versions[1:]] or [versions]
     if out and len(pairs) > 1:
         raise click.UsageError("--out is for two versions; more get a folder for each pair.")
+    if bless and len(pairs) > 1:
+        raise click.UsageError("--bless is for two versions.")
     jobs = [
         prepare_diff(
             pair, traits, suite, gate, expect, examiner, out, quick, panel, drop_overlap, seed
@@ -83,7 +87,9 @@ def main(
         return
     from character.diff_finish import run_diff, run_many
 
-    sys.exit(run_diff(jobs[0], console) if len(jobs) == 1 else run_many(jobs, console))
+    if len(jobs) > 1:
+        sys.exit(run_many(jobs, console))
+    sys.exit(run_diff(jobs[0], console, blessing=bless))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from statistics import fmean
 
 from rich.console import Console
 
+from character.blessed import bless
 from character.diff_job import DiffJob, Version, identity_of_job
 from character.diff_pipeline import SUITE, TALK, Asked, compare
 from character.diffing.difference import AGAIN, NEW, OLD, contrast_metric, difference_of
@@ -36,11 +37,16 @@ PAGE, JSON, JUNIT, MARKDOWN = "report.html", "diff.json", "junit.xml", "summary.
 
 
 def run_diff(
-    job: DiffJob, console: Console, cap: float | None = None, known: Sequence[Answer] = ()
+    job: DiffJob,
+    console: Console,
+    cap: float | None = None,
+    known: Sequence[Answer] = (),
+    blessing: bool = False,
 ) -> int:
     """Measure, decide and write the report; returns the exit code.
 
-    `known` are answers to this job's questions that another diff has.
+    With `blessing` a diff that passes is recorded as a baseline. `known` are answers to this job's
+    questions that another diff has.
     """
     check_resources(job.folder)
     from character.quiet import hush_libraries
@@ -54,6 +60,8 @@ def run_diff(
         run.record(decision={"word": report.decision.word, "code": report.decision.code})
         run.tidy()
         console.print(verdict_table(report))
+    if blessing:
+        console.print(f"Blessed in {bless(report)}", markup=False)
     return report.decision.code
 
 
