@@ -11,6 +11,7 @@ COMMANDS = {
     "cache": "Look at the answers kept from models behind APIs, and prune them.",
     "chat": "Talk to the base model and a trained one side by side.",
     "check": "Read trait files and say everything that is wrong with them.",
+    "convert": "Import and export the trait formats of other projects.",
     "diff": "Say what changed between two versions, and whether it may ship.",
     "history": "Show the trend of each trait over blessed versions.",
     "new": "Start a trait file: a skeleton, or a model's draft.",
