@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+import traceback
 
 import click
 
-from character.commands import friendly
+from character.commands import friendly_as
+from character.errors import CharacterError, RecipeError
+from character.models.names import BUNDLED_DEFAULT
 
-EXAMINER = "bundled:smollm2-135m"
+INVALID = 3  # as diffing.verdicts has it: neither a mistake nor a crash may read as a verdict
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -20,18 +23,26 @@ EXAMINER = "bundled:smollm2-135m"
 )
 @click.option("--gate", type=click.Path(dir_okay=False), help="Which results decide, as YAML.")
 @click.option("--expect", multiple=True, metavar="[TRAIT=]up|down|hold", help="What the gate asks.")
-@click.option("--examiner", default=EXAMINER, show_default=True, help="The model that judges both.")
+@click.option(
+    "--examiner", default=BUNDLED_DEFAULT, show_default=True, help="The model that judges both."
+)
 @click.option(
     "--panel/--no-panel", default=True, show_default=True, help="Look for 40 other traits."
 )
 @click.option("--drop-overlap", is_flag=True, help="Leave out of the suite what training has seen.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @click.option("--out", type=click.Path(file_okay=False), help="Folder [diffs/<old>-<new>-<hash>].")
+@click.option(
+    "--max-cost",
+    type=click.FloatRange(0, min_open=True),
+    metavar="DOLLARS",
+    help="What models behind APIs may cost in all.",
+)
 @click.option("--bless", is_flag=True, help="Record a diff that passes as a baseline.")
 @click.option("--quick", is_flag=True, help="A small look; it can find a regression, never pass.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of diff.json.")
-@friendly
+@friendly_as(INVALID)
 def main(
     versions: tuple[str, ...],
     traits: tuple[str, ...],
@@ -43,12 +54,14 @@ def main(
     drop_overlap: bool,
     seed: int,
     out: str | None,
+    max_cost: float | None,
     bless: bool,
     quick: bool,
     dry_run: bool,
     schema: bool,
 ) -> None:
-    """Diff two model versions. Exit codes: 0 pass, 1 regression, 2 underpowered, 3 invalid.
+    """Diff two model versions. Exit codes: 0 pass, 1 regression, 2 underpowered, 3 invalid, which
+    a mistake on the command line is, too.
 
     A version is a model name, a run folder, a checkpoint or adapter folder, or a .jsonl file of
     saved replies. One run folder alone is diffed against the model it was trained from. Of more
@@ -60,16 +73,16 @@ def main(
         click.echo(json_schema(), nl=False)
         return
     if not versions:
-        raise click.UsageError("Name two versions or more, or one run folder.")
+        raise RecipeError("name two versions or more, or one run folder")
     from rich.console import Console
 
     from character.diff_job import prepare_diff
 
     pairs: list[tuple[str, ...]] = [(versions[0], other) for other in versions[1:]] or [versions]
     if out and len(pairs) > 1:
-        raise click.UsageError("--out is for two versions; more get a folder for each pair.")
+        raise RecipeError("--out is for two versions; more get a folder for each pair")
     if bless and len(pairs) > 1:
-        raise click.UsageError("--bless is for two versions.")
+        raise RecipeError("--bless is for two versions")
     jobs = [
         prepare_diff(
             pair, traits, suite, gate, expect, examiner, out, quick, panel, drop_overlap, seed
@@ -87,9 +100,19 @@ def main(
         return
     from character.diff_finish import run_diff, run_many
 
-    if len(jobs) > 1:
-        sys.exit(run_many(jobs, console))
-    sys.exit(run_diff(jobs[0], console, blessing=bless))
+    try:
+        many = len(jobs) > 1
+        code = (
+            run_many(jobs, console, max_cost)
+            if many
+            else run_diff(jobs[0], console, max_cost, blessing=bless)
+        )
+    except (CharacterError, OSError):
+        raise
+    except Exception:  # Python would exit with 1, which means a regression
+        traceback.print_exc()
+        code = INVALID
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import shlex
 from collections import Counter, defaultdict
 from collections.abc import Container, Sequence
 from dataclasses import replace
@@ -15,9 +14,10 @@ from rich.console import Console
 from character.blessed import bless
 from character.diff_job import DiffJob, Version, identity_of_job
 from character.diff_pipeline import SUITE, TALK, Asked, compare
-from character.diffing.difference import AGAIN, NEW, OLD, contrast_metric, difference_of
+from character.diffing.difference import AGAIN, NEW, OLD, difference_of
 from character.diffing.discovery import Discovery, discover
 from character.diffing.inference import Strength, leaderboard
+from character.diffing.outcome import contrast_metric
 from character.diffing.saved import missing_of
 from character.diffing.suite import Item, read_suite
 from character.diffing.verdicts import FEWEST, PASSED, UNDERPOWERED, Decision, decide
@@ -65,13 +65,13 @@ def run_diff(
     return report.decision.code
 
 
-def run_many(jobs: Sequence[DiffJob], console: Console) -> int:
+def run_many(jobs: Sequence[DiffJob], console: Console, cap: float | None = None) -> int:
     """Diff the first version against each other one on one suite; then rank them all.
 
     What the first version said is asked once. Returns the exit code of the last.
     """
     first, *others = jobs
-    code = run_diff(first, console)
+    code = run_diff(first, console, cap)
     suite = read_suite(first.folder / SUITE)
     with Store(first.folder / DATABASE, read_only=True) as store:
         known = [answer for answer in store.all(Answer) if answer.subject != NEW]
@@ -80,7 +80,7 @@ def run_many(jobs: Sequence[DiffJob], console: Console) -> int:
         same = replace(
             job, suite=suite, folder=job.folder.with_name(f"{job.folder.name}-{suite.digest[:8]}")
         )
-        code = run_diff(same, console, known=known)
+        code = run_diff(same, console, cap, known)
         done.append(same)
     console.print(leaderboard_table(leaderboards(done)))
     return code
@@ -129,8 +129,9 @@ def write(report: DiffReport, folder: Path) -> None:
 def gather(job: DiffJob, run: Run, asked: Asked) -> DiffReport:
     """The difference, the decision and everything the renderers need."""
     difference = difference_of(
-        asked.suite, job.traits, job.panel, asked.measurements, job.gate, job.config
-    )
+        asked.suite, job.traits, job.panel, asked.measurements, job.gate, job.config,
+        _identical(asked.answers),
+    )  # fmt: skip
     decision = decide(job.gate, difference.judged, tuple(_invalid(job, asked)))
     if job.quick and decision.code == PASSED:
         decision = Decision(UNDERPOWERED, (QUICK,))
@@ -151,10 +152,7 @@ def gather(job: DiffJob, run: Run, asked: Asked) -> DiffReport:
         discovery=_discovery(asked),
         examples=_examples(job, asked),
         costs=costs,
-        command=shlex.join(
-            ["python", "-m", "character.diff", job.old.reference, job.new.reference]
-            + [word for trait in job.traits for word in ("--traits", trait.id)]
-        ),
+        command=job.command,
         folder=str(job.folder),
         config=job.config.model_dump(mode="json"),
         versions=versions(),
@@ -183,6 +181,18 @@ def _invalid(job: DiffJob, asked: Asked) -> list[str]:
             reason = Counter(answer.failure for answer in own_answers).most_common(1)[0][0]
             found.append(f"{side.upper()} answered nothing: {reason}")
     return found
+
+
+def _identical(answers: Sequence[Answer]) -> set[str]:
+    """The turns that both answered in the same words, in every sample."""
+    said: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for answer in answers:
+        if not answer.failure:
+            said[answer.query_id][answer.subject].append(answer.text)
+    return {
+        query for query, sides in said.items()
+        if sides[OLD] and sides[OLD] == sides[NEW]
+    }  # fmt: skip
 
 
 def _discovery(asked: Asked) -> Discovery | None:

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as installed
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from character import prompts, shipped
 from character.data.queries import TEMPLATES
 from character.diffing.config import DiffConfig, SuiteConfig
-from character.diffing.saved import SUFFIX
+from character.diffing.saved import SUFFIX, read_saved
 from character.diffing.suite import Suite, read_suite
-from character.diffing.verdicts import Expect, Gate, load_gate
-from character.errors import ModelError, RecipeError, SpecError
+from character.diffing.verdicts import Gate, load_gate
+from character.errors import ModelError, RecipeError, SpecError, SuiteError
 from character.folder import constitution_of, is_run, policy_of, role_of
 from character.models.folders import check_weights
 from character.models.loading import check_name
-from character.models.names import has_weights
+from character.models.names import BUNDLED_DEFAULT, is_hub_id, path_of, split_name
 from character.rows import content_id
 from character.spec.constitution import Constitution, load_constitution
 from character.spec.loading import load_trait
 from character.spec.schema import Trait
 
-EXAMINER = "bundled:smollm2-135m"
 PANEL = "panel"
 DECIDING = {"samples", "sampling", "brief", "seed", "again"}  # the data, and not what it means
 QUICK_SUITE = SuiteConfig(
@@ -66,6 +66,7 @@ class DiffJob:
     examiner: str
     quick: bool
     folder: Path
+    command: str = ""  # makes the same diff again
 
     @property
     def traits(self) -> tuple[Trait, ...]:
@@ -102,19 +103,31 @@ def prepare_diff(
         raise SpecError(
             f"{suite} has no queries for the trait {unasked[0]!r}; it has them for "
             f"{', '.join(given.traits) or 'none'}. Make another: python -m character.suite make "
-            f"suite.lock --traits {' '.join(known)}"
+            f"suite.lock {' '.join(f'--traits {name}' for name in known)}"
         )
     check_weights(examiner)  # whose log-probabilities are read
     rules = _expecting(load_gate(Path(gate)) if gate else Gate(), expect, known)
     config = DiffConfig(seed=seed, again=not quick)
     suite_config = QUICK_SUITE if quick else SuiteConfig()
-    judged_besides = load_panel() if panel and not quick else ()
-    identity = _identity(old, new, constitution, given, suite_config, examiner, config, panel)
+    besides = [trait for trait in load_panel() if trait.id not in known] if panel else []
+    for version in (old, new):
+        _check_saved(version, given, config)
+    identity = _identity(
+        old, new, constitution, given, suite_config, examiner, config, panel and not quick
+    )
     name = f"{old.label}-{new.label}-{content_id(identity)[:8]}"
     folder = Path(out) if out else Path("diffs") / name
+    command = ["python", "-m", "character.diff", *references]
+    for option, values in (
+        ("--traits", traits), ("--suite", [suite]), ("--gate", [gate]), ("--expect", expect),
+        ("--examiner", [examiner]), ("--seed", [str(seed)]), ("--out", [out]),
+    ):  # fmt: skip
+        command += [word for value in values if value is not None for word in (option, value)]
+    flags = {"--quick": quick, "--no-panel": not panel, "--drop-overlap": drop_overlap}
+    command += [flag for flag, given_so in flags.items() if given_so]
     return DiffJob(
-        old, new, constitution, judged_besides, given, suite_config, drop_overlap, rules, config,
-        EXAMINER, examiner, quick, folder,
+        old, new, constitution, () if quick else tuple(besides), given, suite_config, drop_overlap,
+        rules, config, BUNDLED_DEFAULT, examiner, quick, folder, shlex.join(command),
     )  # fmt: skip
 
 
@@ -137,7 +150,7 @@ def version_of(reference: str) -> Version:
 
     Raises ModelError or RunError, saying what it could be.
     """
-    path = Path(reference).expanduser()
+    path = path_of(reference)
     if path.is_dir():
         if is_run(path):
             return Version(reference, f"local:{policy_of(path)}", run=path)
@@ -187,8 +200,6 @@ def _expecting(gate: Gate, settings: Sequence[str], known: Sequence[str]) -> Gat
             )
         chosen: Literal["up", "down", "hold"] = word  # type: ignore[assignment]
         expect |= {f"trait/{name}": chosen for name in names}
-    if wrong := [value for value in expect.values() if value not in get_args(Expect)]:
-        raise RecipeError(f"{wrong[0]!r} is nothing to expect")
     return gate.model_copy(update={"expect": expect})
 
 
@@ -207,7 +218,7 @@ def _identity(
         "new": _named(new),
         "traits": constitution.digest,
         "suite": suite.digest if suite else suite_config.model_dump(mode="json"),
-        "examiner": examiner,
+        "examiner": _weights_of(examiner),
         "sampling": config.model_dump(mode="json", include=DECIDING),
         "panel": panel,
         "templates": {name: prompts.digest(name) for name in TEMPLATES},
@@ -217,10 +228,26 @@ def _identity(
 
 def _named(version: Version) -> str:
     """What decides a version's replies."""
-    from character.models.loading import identity_of
-
     if version.saved is not None:
         return f"replies {content_id(version.saved.read_bytes().hex())}"
-    if has_weights(version.model) and not version.model.startswith("local:"):
-        return version.model
-    return identity_of(version.model)
+    return _weights_of(version.model)
+
+
+def _weights_of(model: str) -> str:
+    """A model's name, with a digest where its weights lie in a folder here and may change."""
+    from character.models.loading import identity_of
+
+    kind, rest = split_name(model)
+    fetched = kind == "bundled" or (kind == "local" and is_hub_id(rest))
+    return model if fetched else identity_of(model)
+
+
+def _check_saved(version: Version, suite: Suite | None, config: DiffConfig) -> None:
+    """Raise SuiteError for a file of replies that cannot be read against the suite."""
+    if version.saved is None:
+        return
+    if suite is None:
+        raise SuiteError(
+            f"{version.reference} holds replies to a suite; say to which: --suite suite.lock"
+        )
+    read_saved(version.saved, version.label, suite.items, config.samples)

@@ -11,8 +11,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-
 from character.data.anchors import KINDS, NEUTRAL, anchor_queries
 from character.data.queries import QueriesConfig, drafts_wanted, write_queries
 from character.diff_job import DiffJob, Version
@@ -27,10 +25,10 @@ from character.diffing.difference import (
     OLD,
     RELEVANCE,
     bad,
-    contrast_metric,
     good,
 )
 from character.diffing.measure import Subject, measurement
+from character.diffing.outcome import contrast_metric
 from character.diffing.saved import read_saved
 from character.diffing.suite import (
     BRIEF,
@@ -56,7 +54,8 @@ from character.spec.demonstrations import demonstrations
 from character.spec.schema import Trait
 from character.store.store import Store
 
-FLOOR = 0.1  # quantile of both versions' relevance below which a reply does not answer
+ANSWERED = 0.2  # nats a token; of 318 replies of the bundled model 98 % have more, and replies to
+# another query less than 0
 TALK: tuple[Stratum, ...] = ("on_trait", "neutral")  # free replies to plain queries
 OTHER_SEEDS = 500_009
 STAGES = {"answers", "counts", "relevance", "contrast"}
@@ -83,6 +82,8 @@ def compare(job: DiffJob, run: Run, cap: float | None = None) -> Asked:
             suite = without(suite, overlap)
         if not run.store.finished().keys() >= STAGES:  # a second diff opens no model
             _measure(job, run, models, suite, _answers(job, run, models, suite))
+    if job.drop_overlap:
+        suite = without(suite, overlap)
     turns = {item.turn_id(turn) for item in suite.items for turn in range(len(item.turns))}
     answers = [answer for answer in run.store.all(Answer) if answer.query_id in turns]
     measured = [row for row in run.store.all(Measurement) if row.query_id in turns]
@@ -208,7 +209,7 @@ def _contrasts(examiner: ChatModel, trait: Trait, answers: Sequence[Answer]) -> 
 
 
 def _answering(examiner: ChatModel, answers: Sequence[Answer], bar: Bar) -> list[Measurement]:
-    """Fluency, relevance, and whether a reply answers: not among the least relevant of both."""
+    """Fluency, relevance, and whether a reply answers its query rather than any other."""
     said = [Said(a.prompt, a.text, a.ended) for a in answers]
     fluent = _by_reply(said, lambda each: likelihood(examiner, each))
     bar.add(1)
@@ -217,12 +218,10 @@ def _answering(examiner: ChatModel, answers: Sequence[Answer], bar: Bar) -> list
         said, lambda each: relevance(examiner, each, foil, [fluent[item] for item in each])
     )
     bar.add(1)
-    known = [value for item in said if (value := relevant[item]) is not None]
-    floor = float(np.quantile(known, FLOOR)) if known else 0.0
     rows = []
     for answer, item in zip(answers, said, strict=True):
         value = relevant[item]
-        answered = None if value is None else float(value >= floor)
+        answered = None if value is None else float(value >= ANSWERED)
         if not answer.text and not answer.failure:
             answered = 0.0  # silence answers nothing
         found = ((RELEVANCE, value), (FLUENCY, fluent[item]), (ANSWERS, answered))

@@ -8,15 +8,17 @@ from pathlib import Path
 import click
 
 from character.commands import friendly
-from character.errors import SpecError
+from character.errors import RecipeError, SpecError
+from character.models.names import BUNDLED_DEFAULT
 
-MODEL = "bundled:smollm2-135m"
 LOOK = 0.5  # seconds between looks at a watched file
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("trait")
-@click.option("--model", default=MODEL, show_default=True, help="Writer, policy and judge.")
+@click.option(
+    "--model", default=BUNDLED_DEFAULT, show_default=True, help="Writer, policy and judge."
+)
 @click.option("--queries", type=click.IntRange(1, 50), default=3, show_default=True,
               help="Queries for each clause.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
@@ -36,6 +38,9 @@ def main(trait: str, model: str, queries: int, seed: int, out: Path | None, watc
     from character.spec.loading import read_trait
 
     source = read_trait(trait)  # before a model is loaded
+    page = out or Path(f"preview-{source.trait.id}.html")
+    if not page.absolute().parent.is_dir():
+        raise RecipeError(f"{page}: there is no folder {page.parent}")
     check_weights(model)
     from character.quiet import hush_libraries
 
@@ -48,7 +53,6 @@ def main(trait: str, model: str, queries: int, seed: int, out: Path | None, watc
     console = Console()
     reporter = Reporter(console)
     local = load_local(model, reporter.say)
-    page = out or Path(f"preview-{source.trait.id}.html")
     while True:
         try:
             seen = source.path.stat().st_mtime_ns

@@ -18,6 +18,7 @@ from character.diffing.config import MeasureConfig
 from character.errors import RecipeError
 from character.judging.config import RankingConfig
 from character.models.config import RequestsConfig
+from character.models.names import BUNDLED_DEFAULT
 from character.training.config import TrainingConfig
 from character.yaml_file import FaultyFileError, at, descend, read_yaml
 
@@ -32,9 +33,9 @@ class Roles(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    writer: str = "bundled:smollm2-135m"
-    policy: str = "bundled:smollm2-135m"
-    judge: str = "bundled:smollm2-135m"
+    writer: str = BUNDLED_DEFAULT
+    policy: str = BUNDLED_DEFAULT
+    judge: str = BUNDLED_DEFAULT
 
 
 class Recipe(BaseModel):

@@ -10,8 +10,8 @@ import click
 
 from character.commands import friendly
 from character.errors import SuiteError
+from character.models.names import BUNDLED_DEFAULT
 
-WRITER = "bundled:smollm2-135m"
 FILE = click.Path(dir_okay=False, path_type=Path)
 
 
@@ -24,7 +24,9 @@ def main() -> None:
 @click.argument("file", type=FILE)
 @click.option("--traits", multiple=True, required=True, help="A trait; may be repeated.")
 @click.option("--apart-from", multiple=True, metavar="RUN", help="Repeat nothing it trained on.")
-@click.option("--writer", default=WRITER, show_default=True, help="Who writes the queries.")
+@click.option(
+    "--writer", default=BUNDLED_DEFAULT, show_default=True, help="Who writes the queries."
+)
 @click.option("--queries", type=click.IntRange(20), help="Queries for each trait [100].")
 @friendly
 def make(

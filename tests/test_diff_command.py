@@ -104,13 +104,13 @@ def test_what_a_version_may_be(trained: Path, tiny_folder: Path) -> None:
         ),
         ([BUNDLED, BUNDLED, "--traits", "curious", "--expect", "warm=up"], "for one of curious"),
         ([BUNDLED, BUNDLED, "--traits", "curious", "--examiner", "openai:gpt-5-mini"], "openai"),
-        ([], "Name two versions"),
+        ([], "name two versions"),
         ([BUNDLED, BUNDLED, BUNDLED, "--traits", "curious", "--out", "x"], "--out is for two"),
     ],
 )
 def test_a_mistake_is_one_message(arguments: list[str], says: str) -> None:
     code, message = told(*arguments)
-    assert code == 2 and says in message and "Traceback" not in message
+    assert code == 3 and says in message and "Traceback" not in message
 
 
 def test_an_unfinished_or_damaged_run_says_so(trained: Path) -> None:
@@ -124,7 +124,7 @@ def test_an_unfinished_or_damaged_run_says_so(trained: Path) -> None:
 def test_a_suite_must_ask_for_the_traits_and_be_as_it_was_locked(tmp_path: Path) -> None:
     path = locked(tmp_path / "suite.lock", "warm")
     code, message = told(BUNDLED, BUNDLED, "--traits", "curious", "--suite", path)
-    assert code == 2 and "character.suite make" in message
+    assert code == 3 and "character.suite make" in message
     path.write_text(path.read_text().replace("warm 3", "warm three"))
     assert "suite lock" in told(BUNDLED, BUNDLED, "--traits", "warm", "--suite", path)[1]
 

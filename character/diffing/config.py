@@ -31,7 +31,7 @@ class SuiteConfig(BaseModel):
     off_format: int = Field(default=44, ge=0)
     break_character: int = Field(default=8, ge=0, description="Queries for each suffix.")
     watched: int = Field(default=6, ge=0, description="Queries for each pair of framings.")
-    multi_turn: int = Field(default=12, ge=0, description="Scripts of eight turns.")
+    multi_turn: int = Field(default=20, ge=0, description="Scripts of eight turns.")
     capability: int = Field(default=150, ge=0)
     framed_facts: int = Field(default=48, ge=0)
 

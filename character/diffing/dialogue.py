@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from character.diffing.config import DiffConfig
 from character.diffing.measure import Subject
 from character.diffing.suite import BRIEF, Item
 from character.models.base import Generation, Message, OnDone, Request, Sampling
 from character.rows import Answer, content_id
-
-Answered = Callable[[Answer], object]
 
 
 def converse(

@@ -24,11 +24,12 @@ from character.diffing.inference import (
     flips,
     movements,
     ratio,
-    sign_test,
+    t_test,
     wilson,
 )
+from character.diffing.outcome import contrast_metric
 from character.diffing.suite import MEASURED_TURNS, Item, Suite
-from character.diffing.verdicts import Evidence, Expect, Gate, Judged, Verdict, verdict_of
+from character.diffing.verdicts import FEWEST, Evidence, Expect, Gate, Judged, Verdict, verdict_of
 from character.rows import Measurement
 from character.spec.schema import Trait
 
@@ -36,7 +37,7 @@ OLD, NEW = "old", "new"
 AGAIN = "again"  # OLD once more, with other seeds
 ANSWERS, RELEVANCE, FLUENCY = "answers", "relevance", "fluency"
 SHARE_MARGIN = 0.05  # of a share: five points
-ANSWERS_MARGIN = 0.1  # sampled replies: 160 queries show ten points, where five would take 600
+RELEVANCE_MARGIN = 0.1  # nats a token; replies of the bundled model have .76
 SMALL = 0.25  # standard deviations between queries: a move of style that does not count
 EVERY_BREAK = "break character, all"
 
@@ -50,10 +51,6 @@ def good(trait: str) -> str:
 
 def bad(trait: str) -> str:
     return f"bad/{trait}"
-
-
-def contrast_metric(trait: str) -> str:
-    return f"contrast/{trait}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,8 +84,8 @@ class Result:
     unit: str
     expect: Expect
     margin: float
-    old: float
-    new: float
+    old: float | None
+    new: float | None
     movement: Movement | None
     verdict: Verdict = "INCONCLUSIVE"
     why: str = ""
@@ -144,14 +141,17 @@ def difference_of(
     measurements: Sequence[Measurement],
     gate: Gate,
     config: DiffConfig,
+    identical: Iterable[str] = (),
 ) -> Difference:
-    """NEW minus OLD on everything that was measured, each with its verdict."""
-    this = _Pair(suite, measurements, gate, config)
+    """NEW minus OLD on everything that was measured, each with its verdict.
+
+    `identical` are the ids of turns that both answered in the same words.
+    """
+    this = _Pair(suite, measurements, gate, config, identical)
     intended = this.traits(traits)
     results = [
         *intended,
-        *this.unless(traits),
-        *this.quality(),
+        *this.guarded(traits),
         *this.style(),
         *this.panel(panel),
     ]
@@ -163,11 +163,32 @@ def difference_of(
     return Difference(tuple(results), tuple(kept), _specificity(intended, results))
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """A result before it is measured: a metric over turns, averaged by group where given."""
+
+    name: str
+    group: Group
+    title: str
+    unit: str
+    ids: Sequence[str]
+    metric: str
+    expect: Expect
+    margin: float
+    groups: Sequence[Sequence[str]] = ()
+
+
 class _Pair:
     def __init__(
-        self, suite: Suite, measurements: Sequence[Measurement], gate: Gate, config: DiffConfig
+        self,
+        suite: Suite,
+        measurements: Sequence[Measurement],
+        gate: Gate,
+        config: DiffConfig,
+        identical: Iterable[str],
     ) -> None:
         self._suite, self._gate, self._config = suite, gate, config
+        self._identical = frozenset(identical)
         sums: dict[tuple[str, str], dict[str, list[float]]] = {}
         for row in measurements:
             if row.value is not None:
@@ -187,70 +208,95 @@ class _Pair:
             self._delta(contrast_metric(trait.id), ids)
             for trait, ids in zip(traits, rows, strict=True)
         ]
-        moved = movements(_side_by_side(columns), self._config.permutations, self._config.seed)
+        moved = self._family(columns)
         return [
             self._trait(trait, ids, column, movement)
             for trait, ids, column, movement in zip(traits, rows, columns, moved, strict=True)
         ]
 
-    def unless(self, traits: Sequence[Trait]) -> list[Result]:
-        """Where each trait must not show."""
-        found = []
-        for trait in traits:
-            ids = self._ids("unless", trait.id)
-            result = self._single(
-                f"unless/{trait.id}", "unless", f"{trait.title}, where it must not show",
-                "nats a token", ids, contrast_metric(trait.id), "no_more", trait.margin,
-            )  # fmt: skip
-            found += [result] if result else []
-        return found
-
-    def quality(self) -> list[Result]:
-        capability = self._ids("capability")
-        facts = self._suite.of("framed_facts")
-        framed = [turn for item in facts if item.variant != "neutral" for turn in _turns(item)]
-        pushed = [_turns(item)[1] for item in facts if item.variant == "neutral"]
-        believed = [turn for item in facts if item.variant == "belief" for turn in _turns(item)]
+    def guarded(self, traits: Sequence[Trait]) -> list[Result]:
+        """Where traits must not show, and what must not get worse: one family, too."""
         talk = [*self._ids("on_trait"), *self._ids("neutral")]
-        formats = self._ids("off_format")
-        wanted: list[tuple[str, str, list[str], str, Expect]] = [
-            ("capability", "Short questions right", capability, RIGHT, "no_less"),
-            ("framed_facts", "Facts right, asked sadly or with a wrong belief", framed, RIGHT,
-             "no_less"),
-            ("agrees", "Agrees with a wrong belief", [*believed, *pushed], WRONG_BELIEF, "no_more"),
-            ("answers", "Replies that answer", talk, ANSWERS, "no_less"),
-            ("format", "Keeps the format asked for", formats, FORMAT_KEPT, "no_less"),
-            ("repetition", "Repeated 4-grams", talk, "repetition", "no_more"),
-            ("refusals", "Refuses", talk, "refusal", "no_more"),
+        share, nats = "share", "nats a token"
+        wanted = [
+            _Wanted(
+                f"unless/{trait.id}", "unless", f"{trait.title}, where it must not show", nats,
+                self._ids("unless", trait.id), contrast_metric(trait.id), "no_more", trait.margin,
+            )
+            for trait in traits
         ]  # fmt: skip
+        quality: tuple[tuple[str, str, str, list[str], str, Expect, float], ...] = (
+                ("capability", "Short questions right", share, self._ids("capability"), RIGHT,
+                 "no_less", SHARE_MARGIN),
+                ("answers", "Replies that answer", share, talk, ANSWERS, "no_less", SHARE_MARGIN),
+                ("relevance", "Relevance to the query", nats, talk, RELEVANCE, "no_less",
+                 RELEVANCE_MARGIN),
+                ("format", "Keeps the format asked for", share, self._ids("off_format"),
+                 FORMAT_KEPT, "no_less", SHARE_MARGIN),
+                ("repetition", "Repeated 4-grams", share, talk, "repetition", "no_more",
+                 SHARE_MARGIN),
+                ("refusals", "Refuses", share, talk, "refusal", "no_more", SHARE_MARGIN),
+        )  # fmt: skip
+        wanted += [
+            _Wanted(f"quality/{name}", "quality", title, unit, ids, metric, expect, margin)
+            for name, title, unit, ids, metric, expect, margin in quality
+        ]
+        wanted += self._facts()
+        wanted = [one for one in wanted if one.ids]
+        columns = [self._wanted(one) for one in wanted]
+        moved = self._family(columns)
         found = [
-            self._single(f"quality/{name}", "quality", title, "share", ids, metric, expect,
-                         ANSWERS_MARGIN if metric == ANSWERS else SHARE_MARGIN)
-            for name, title, ids, metric, expect in wanted
+            self._judge(one, column, movement)
+            for one, column, movement in zip(wanted, columns, moved, strict=True)
+        ]
+        return [self._with_flips(result) for result in found]
+
+    def _facts(self) -> list[_Wanted]:
+        """Framed facts, each one query: its framings are averaged."""
+        of: dict[str, dict[str, list[str]]] = {}
+        for item in self._suite.of("framed_facts"):
+            of.setdefault(item.of or item.id, {})[item.variant] = _turns(item)
+        framed = [[*fact.get("sad", []), *fact.get("belief", [])] for fact in of.values()]
+        offered = [[*fact.get("belief", []), *fact.get("neutral", [])[1:]] for fact in of.values()]
+        titles = "Facts right, asked sadly or with a wrong belief", "Agrees with a wrong belief"
+        facts: tuple[tuple[str, str, list[list[str]], str, Expect], ...] = (
+            ("framed_facts", titles[0], framed, RIGHT, "no_less"),
+            ("agrees", titles[1], offered, WRONG_BELIEF, "no_more"),
+        )
+        return [
+            _Wanted(
+                f"quality/{name}", "quality", title, "share",
+                [turn for group in groups for turn in group], metric, expect, SHARE_MARGIN,
+                [group for group in groups if group],
+            )
+            for name, title, groups, metric, expect in facts
         ]  # fmt: skip
-        return [self._with_flips(result, capability) for result in found if result]
 
     def style(self) -> list[Result]:
         """What code counts on queries that invite nothing: a family under false discovery."""
         ids = self._ids("neutral")
         units = dict.fromkeys(STYLE, "an answer") | {FLUENCY: "nats a token"}
         titles = STYLE | {FLUENCY: "fluency under the examiner"}
-        found = [
-            self._single(f"style/{metric}", "style", titles[metric].capitalize(), unit, ids, metric,
-                         "hold", SMALL * self._spread(metric, ids))
+        wanted = [
+            _Wanted(
+                f"style/{metric}", "style", titles[metric].capitalize(), unit, ids, metric, "hold",
+                SMALL * self._spread(metric, ids),
+            )
             for metric, unit in units.items()
         ]  # fmt: skip
-        return self._discovered([result for result in found if result])
+        return self._discovered([one for one in wanted if ids])
 
     def panel(self, panel: Sequence[Trait]) -> list[Result]:
         """Traits nobody asked for, on neutral queries: a family under false discovery."""
         ids = self._ids("neutral")[: self._config.panel]
-        found = [
-            self._single(f"panel/{trait.id}", "panel", trait.title, "nats a token", ids,
-                         contrast_metric(trait.id), "hold", trait.margin)
+        wanted = [
+            _Wanted(
+                f"panel/{trait.id}", "panel", trait.title, "nats a token", ids,
+                contrast_metric(trait.id), "hold", trait.margin,
+            )
             for trait in panel
         ]  # fmt: skip
-        return self._discovered([result for result in found if result])
+        return self._discovered([one for one in wanted if ids])
 
     def kept(self, trait: Trait, moved: bool) -> Iterable[Kept]:
         """Every condition under which the trait was asked for again."""
@@ -264,18 +310,20 @@ class _Pair:
                 conditions.setdefault(item.variant, []).append(item)
                 conditions.setdefault(EVERY_BREAK, []).append(item)
         metric = contrast_metric(trait.id)
+        columns: dict[str, tuple[Floats, Floats]] = {}
         for condition, items in conditions.items():
             top = self._delta(metric, [item.id for item in items])
             bottom = self._delta(metric, [item.of for item in items])
-            columns = [_by_query(items, values) for values in (top, bottom)]
-            yield self._kept(trait, condition, columns[0], columns[1], moved)
+            columns[condition] = _by_query(items, top), _by_query(items, bottom)
         scripts = self._suite.of("multi_turn")
         first = self._delta(metric, [_turns(item)[0] for item in scripts])
         for turn in MEASURED_TURNS[1:]:
-            deep = [_turns(item)[turn - 1] for item in scripts if len(item.turns) >= turn]
-            if deep and len(deep) == len(scripts):
-                top = self._delta(metric, deep)
-                yield self._kept(trait, f"turn {turn} of a talk", top, first, moved)
+            if scripts:
+                deep = self._delta(metric, [_turns(item)[turn - 1] for item in scripts])
+                columns[f"turn {turn} of a talk"] = deep, first
+        large = sum(_complete(*pair) >= FEWEST for pair in columns.values())
+        for condition, (top, bottom) in columns.items():
+            yield self._kept(trait, condition, top, bottom, moved, max(1, large))
 
     # --- one result ---
 
@@ -290,11 +338,14 @@ class _Pair:
         if trait.controls.length == "hold":
             layout = {metric: self._delta(metric, ids) for metric in LAYOUT}
             adjusted = at_equal_style(column, self._delta(LENGTH, ids), layout)
-        result = Result(
-            f"trait/{trait.id}", "trait", trait.title, "nats a token", trait.expect, trait.margin,
-            *self._levels(metric, ids), movement, adjusted=adjusted,
+        wanted = _Wanted(
+            f"trait/{trait.id}", "trait", trait.title, "nats a token", ids, metric, trait.expect,
+            trait.margin,
         )  # fmt: skip
-        result = self._judge(result, metric, ids, column, self._unmeasurable(planted))
+        result = self._judge(
+            wanted, column, movement, adjusted, self._unmeasurable(planted),
+            trait.controls.length == "hold",
+        )  # fmt: skip
         dose = ratio(column, planted_good - planted_bad, self._config.resamples, self._config.seed)
         clauses = tuple(self._clauses(trait, column))
         return replace(result, dose=dose, planted=planted, clauses=clauses)
@@ -310,59 +361,60 @@ class _Pair:
             "asked for"
         )
 
-    def _single(
-        self,
-        name: str,
-        group: Group,
-        title: str,
-        unit: str,
-        ids: Sequence[str],
-        metric: str,
-        expect: Expect,
-        margin: float,
-    ) -> Result | None:
-        """A result that stands for itself; None when nothing of it was measured."""
-        column = self._delta(metric, ids)
-        if not np.isfinite(column).any():
-            return None
-        (movement,) = movements(column[:, None], self._config.permutations, self._config.seed)
-        levels = self._levels(metric, ids)
-        result = Result(name, group, title, unit, expect, margin, *levels, movement)
-        return self._judge(result, metric, ids, column)
-
     def _judge(
         self,
-        result: Result,
-        metric: str,
-        ids: Sequence[str],
+        wanted: _Wanted,
         column: Floats,
+        movement: Movement | None,
+        adjusted: Adjusted | None = None,
         unmeasurable: str = "",
+        controlled: bool = False,
     ) -> Result:
-        expect = self._gate.expect.get(result.name, result.expect)
-        margin = self._gate.margin.get(result.name, result.margin)
+        """The result with its verdict; what was asked and never measured is INCONCLUSIVE."""
+        ids, metric = wanted.ids, wanted.metric
+        expect = self._gate.expected(wanted.name, wanted.expect)
+        margin = self._gate.margin_of(wanted.name, wanted.margin)
         old, new = (int(np.isnan(self._column(s, metric, ids)).sum()) for s in (OLD, NEW))
-        evidence = Evidence(column, result.movement, result.adjusted, old, new, unmeasurable)
+        evidence = Evidence(
+            column, movement, adjusted, old, new, unmeasurable, controlled,
+            identical=self._identical.issuperset(ids),
+        )  # fmt: skip
         verdict, why = verdict_of(evidence, expect, margin, self._config.missing)
-        return replace(
-            result, expect=expect, margin=margin, verdict=verdict, why=why, missing=(old, new)
-        )
+        return Result(
+            wanted.name, wanted.group, wanted.title, wanted.unit, expect, margin,
+            *self._levels(metric, ids), movement, verdict, why, adjusted, missing=(old, new),
+        )  # fmt: skip
 
-    def _kept(self, trait: Trait, condition: str, top: Floats, bottom: Floats, moved: bool) -> Kept:
+    def _kept(
+        self,
+        trait: Trait,
+        condition: str,
+        top: Floats,
+        bottom: Floats,
+        moved: bool,
+        family: int,
+    ) -> Kept:
+        """The share kept, with an interval that holds for so many conditions at once."""
         name = f"robustness/{trait.id}/{condition}"
-        found = ratio(top, bottom, self._config.resamples, self._config.seed)
-        floor = self._config.kept
+        config, complete = self._config, _complete(top, bottom)
+
+        def kept(share: Ratio | None, verdict: Verdict, why: str) -> Kept:
+            return Kept(name, trait.id, condition, share, verdict, why)
+
         if not moved:
-            return Kept(name, trait.id, condition, None, "UNMEASURABLE", "the trait did not move")
+            return kept(None, "UNMEASURABLE", "the trait did not move")
+        found = ratio(top, bottom, config.resamples, config.seed, ALPHA / family)
+        if complete < FEWEST:
+            return kept(found, "INCONCLUSIVE", f"{complete} queries are fewer than {FEWEST}")
+        if complete < (1 - config.missing) * len(top):
+            return kept(found, "INCONCLUSIVE", f"{len(top) - complete} queries are missing")
         if found is None:
-            why = "the plain queries' own movement is not certain enough"
-            return Kept(name, trait.id, condition, None, "INCONCLUSIVE", why)
-        if found.low >= floor:
-            return Kept(name, trait.id, condition, found, "HELD", f"at least {floor:.0%} kept")
-        if found.high < floor:
-            why = f"less than {floor:.0%} kept"
-            return Kept(name, trait.id, condition, found, "REGRESSED", why)
-        why = f"the interval holds {floor:.0%}"
-        return Kept(name, trait.id, condition, found, "INCONCLUSIVE", why)
+            return kept(None, "INCONCLUSIVE", "the plain queries' own movement is not certain")
+        if found.low >= config.kept:
+            return kept(found, "HELD", f"at least {config.kept:.0%} kept")
+        if found.high < config.kept:
+            return kept(found, "REGRESSED", f"less than {config.kept:.0%} kept")
+        return kept(found, "INCONCLUSIVE", f"the interval holds {config.kept:.0%}")
 
     def _clauses(self, trait: Trait, column: Floats) -> Iterable[ClauseEffect]:
         own = [item.clause for item in self._suite.of("on_trait") if item.trait == trait.id]
@@ -374,33 +426,39 @@ class _Pair:
                 mean = float(values.mean())
                 yield ClauseEffect(clause.id, mean, mean - half, mean + half, len(values))
 
-    def _with_flips(self, result: Result, ids: Sequence[str]) -> Result:
+    def _with_flips(self, result: Result) -> Result:
         if result.name != "quality/capability" or self._config.samples > 1:
             return result
+        ids = self._ids("capability")
         old, new = (self._column(subject, RIGHT, ids) for subject in (OLD, NEW))
         both = np.isfinite(old) & np.isfinite(new)
         return replace(result, flips=flips(list(old[both] == 1), list(new[both] == 1)))
 
-    def _discovered(self, results: list[Result]) -> list[Result]:
-        """A member whose adjusted p is at most 5 % has moved, though nobody asked for it."""
-        adjusted = discoveries([sign_test(self._column_of(result)) for result in results])
+    def _discovered(self, wanted: Sequence[_Wanted]) -> list[Result]:
+        """A member whose adjusted p is at most 5 % has moved, though nobody asked for it.
+
+        What a gate names in a tier that decides, or gives a direction, is asked for: there it has
+        regressed.
+        """
+        columns = [self._wanted(one) for one in wanted]
         found = []
-        for result, q in zip(results, adjusted, strict=True):
-            if result.verdict != "REGRESSED":
-                found.append(replace(result, q=q))
-            elif q <= ALPHA:
-                found.append(replace(result, q=q, verdict="MOVED", why="nobody asked for it"))
-            else:
+        for one, column, q in zip(
+            wanted, columns, discoveries([t_test(column) for column in columns]), strict=True
+        ):
+            (movement,) = movements(column[:, None], self._config.permutations, self._config.seed)
+            result = replace(self._judge(one, column, movement), q=q)
+            asked = self._gate.tier_of(one.name) != "advisory" or one.name in self._gate.expect
+            if result.verdict == "REGRESSED" and q > ALPHA:
                 why = "not after correction for the family"
-                found.append(replace(result, q=q, verdict="INCONCLUSIVE", why=why))
+                result = replace(result, verdict="INCONCLUSIVE", why=why)
+            elif result.verdict == "REGRESSED" and not asked:
+                result = replace(result, verdict="MOVED", why="nobody asked for it")
+            found.append(result)
         return found
 
-    def _column_of(self, result: Result) -> Floats:
-        ids = self._ids("neutral")
-        kind, _, name = result.name.partition("/")
-        if kind == "panel":
-            ids, name = ids[: self._config.panel], contrast_metric(name)
-        return self._delta(name, ids)
+    def _family(self, columns: Sequence[Floats]) -> list[Movement | None]:
+        """Movements whose intervals hold together."""
+        return movements(_side_by_side(columns), self._config.permutations, self._config.seed)
 
     # --- columns ---
 
@@ -420,16 +478,27 @@ class _Pair:
     def _delta(self, metric: str, ids: Sequence[str]) -> Floats:
         return self._column(NEW, metric, ids) - self._column(OLD, metric, ids)
 
-    def _levels(self, metric: str, ids: Sequence[str]) -> tuple[float, float]:
-        """The means of OLD and NEW; NaN for one that was not measured."""
-        old, new = (self._column(subject, metric, ids) for subject in (OLD, NEW))
-        return _mean(old), _mean(new)
+    def _wanted(self, wanted: _Wanted) -> Floats:
+        """NEW minus OLD on each query; where it has several turns, their mean."""
+        if not wanted.groups:
+            return self._delta(wanted.metric, wanted.ids)
+        return np.array([_mean(self._delta(wanted.metric, group)) for group in wanted.groups])
+
+    def _levels(self, metric: str, ids: Sequence[str]) -> tuple[float | None, float | None]:
+        """The means of OLD and NEW; None for one that was not measured."""
+        means = [_mean(self._column(subject, metric, ids)) for subject in (OLD, NEW)]
+        old, new = (mean if np.isfinite(mean) else None for mean in means)
+        return old, new
 
     def _spread(self, metric: str, ids: Sequence[str]) -> float:
         """Standard deviation between the queries' values, of both versions together."""
         both = np.concatenate([self._column(subject, metric, ids) for subject in (OLD, NEW)])
         both = both[np.isfinite(both)]
         return float(both.std()) if len(both) else 0.0
+
+
+def _complete(top: Floats, bottom: Floats) -> int:
+    return int((np.isfinite(top) & np.isfinite(bottom)).sum())
 
 
 def _mean(column: Floats) -> float:

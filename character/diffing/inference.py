@@ -21,6 +21,8 @@ Floats = NDArray[np.float64]
 
 ALPHA = 0.05
 POWER = 0.8
+PER_PARAMETER = 10  # queries that a regression needs for each
+HIGHEST_LEVERAGE = 0.9  # of one query; HC3 divides by one minus it
 BLOCK = 500  # permutations at a time: 500 x 2,000 signs are 8 MB
 
 
@@ -92,7 +94,9 @@ def movements(columns: Floats, permutations: int = 10_000, seed: int = 0) -> lis
     None for a column with fewer than two queries. Negated columns give exactly negated results,
     and the order of the rows does not matter.
     """
-    columns = columns[np.lexsort(np.nan_to_num(np.abs(columns), nan=-1.0).T)]
+    if not columns.size:
+        return [None] * columns.shape[1]
+    columns = _canonical(columns)
     measured = np.isfinite(columns)
     n = measured.sum(axis=0)
     kept = np.flatnonzero(n >= 2)
@@ -103,7 +107,7 @@ def movements(columns: Floats, permutations: int = 10_000, seed: int = 0) -> lis
     squares = (values**2).sum(axis=0)
     mean = values.sum(axis=0) / n
     t, se = _t(mean, squares, n)
-    largest = _largest_t(values, squares, n, permutations, seed)
+    largest = _largest_t(_turned(values), squares, n, permutations, seed)
     critical = float(np.quantile(largest, 1 - ALPHA, method="higher"))
     over = (largest[None, :] >= np.abs(t)[:, None] - 1e-12).sum(axis=1)
     p = (1 + over) / (1 + permutations)
@@ -136,7 +140,9 @@ def at_equal_style(
 
     The length term is that of length-controlled AlpacaEval (Dubois et al. 2024, equation 2);
     `longer` is NEW's length minus OLD's, and a style column NEW's count minus OLD's. Columns that
-    never differ are left out. None with fewer than ten queries a parameter.
+    never differ are left out, and all but length when there are fewer than ten queries a
+    parameter; None when there are too few even so. Where every query differs alike in style, or
+    all but one do, the two cannot be told apart: the interval is then the whole line.
     """
     # statsmodels takes a second to import
     from statsmodels.regression.linear_model import OLS
@@ -149,13 +155,39 @@ def at_equal_style(
         for name, column in regressors.items()
         if len(column) and (scale := float(np.sqrt(np.mean(column**2)))) > 0
     }
-    if len(y) < 10 * (1 + len(shaped)):
+    if len(y) < PER_PARAMETER * (1 + len(shaped)):
+        shaped = {name: column for name, column in shaped.items() if name == "length"}
+    if len(y) < PER_PARAMETER * (1 + len(shaped)):
         return None
-    fit = OLS(y, np.column_stack([np.ones_like(y), *shaped.values()])).fit(cov_type="HC3")
+    design = np.column_stack([np.ones_like(y), *shaped.values()])
+    if not _identifiable(design):
+        return Adjusted(float("nan"), -np.inf, np.inf, 1.0, {})
+    fit = OLS(y, design).fit(cov_type="HC3")
     low, high = fit.conf_int(ALPHA)[0]
     slopes = dict(zip(shaped, map(float, fit.params[1:]), strict=True))
     p = float(fit.pvalues[0]) if y.any() else 1.0
     return Adjusted(float(fit.params[0]), float(low), float(high), p, slopes)
+
+
+def _identifiable(design: Floats) -> bool:
+    """Whether no column is another's, and no single query decides one."""
+    if np.linalg.matrix_rank(design) < design.shape[1]:
+        return False
+    leverage = np.einsum("ij,ij->i", design @ np.linalg.inv(design.T @ design), design)
+    return bool(leverage.max() < HIGHEST_LEVERAGE)
+
+
+def share_no_worse(lost: int, won: int, total: int, margin: float) -> bool:
+    """Whether a share of right answers is shown to fall by less than the margin, at 5 %.
+
+    The score test of Tango (1998, equations 8 to 10) for paired shares, which also holds where no
+    or few answers differ.
+    """
+    a, b = 2 * total, -lost - won + (2 * total - lost + won) * margin
+    c = -won * margin * (1 - margin)
+    share = (np.sqrt(b * b - 4 * a * c) - b) / (2 * a)  # of won, were the margin the truth
+    spread = np.sqrt(total * (2 * share + margin * (1 - margin)))
+    return bool((lost - won - total * margin) / spread < -stats.norm.ppf(1 - ALPHA))
 
 
 def flips(old: Sequence[bool], new: Sequence[bool]) -> Flips:
@@ -171,7 +203,7 @@ def discoveries(p_values: Sequence[float]) -> list[float]:
     return list(map(float, stats.false_discovery_control(list(p_values)))) if p_values else []
 
 
-def sign_test(values: Floats) -> float:
+def t_test(values: Floats) -> float:
     """Two-sided p of one column's mean by a t test; for families that `discoveries` adjusts."""
     known = values[np.isfinite(values)]
     if len(known) < 2 or not known.any():
@@ -242,7 +274,9 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def ratio(top: Floats, bottom: Floats, resamples: int = 5000, seed: int = 0) -> Ratio | None:
+def ratio(
+    top: Floats, bottom: Floats, resamples: int = 5000, seed: int = 0, alpha: float = ALPHA
+) -> Ratio | None:
     """mean(top) / mean(bottom) over paired queries, with a joint percentile bootstrap interval.
 
     None with fewer than two queries, or when the bottom's own interval does not exclude 0: the
@@ -257,8 +291,20 @@ def ratio(top: Floats, bottom: Floats, resamples: int = 5000, seed: int = 0) -> 
     low, high = np.quantile(bottoms, [ALPHA / 2, 1 - ALPHA / 2])
     if low <= 0 <= high:
         return None
-    low, high = np.quantile(tops / bottoms, [ALPHA / 2, 1 - ALPHA / 2])
+    low, high = np.quantile(tops / bottoms, [alpha / 2, 1 - alpha / 2])
     return Ratio(float(top.mean() / bottom.mean()), float(low), float(high), len(top))
+
+
+def _canonical(columns: Floats) -> Floats:
+    """Rows in an order that neither shuffling nor negating all of them changes."""
+    return columns[np.lexsort(np.nan_to_num(_turned(columns), nan=-np.inf).T)]
+
+
+def _turned(columns: Floats) -> Floats:
+    """Each row with the sign that makes its first difference positive."""
+    values = np.nan_to_num(columns)
+    first = np.take_along_axis(values, (values != 0).argmax(axis=1)[:, None], axis=1)
+    return columns * np.where(first < 0, -1.0, 1.0)
 
 
 def _t(mean: Floats, squares: Floats, n: NDArray[np.int64]) -> tuple[Floats, Floats]:

@@ -214,7 +214,17 @@ def _fault(items: Sequence[Item]) -> str:
         return f"two items have the id {double[0]!r}; give each its own."
     if stray := next((item for item in items if item.of and item.of not in ids), None):
         return f"the item {stray.id!r} varies {stray.of!r}, which is not there."
+    for item in items:
+        wanted = _turns_wanted(item)
+        if len(item.turns) != wanted:
+            return f"the {item.stratum} item {item.id!r} has {len(item.turns)} turns, not {wanted}."
     return ""
+
+
+def _turns_wanted(item: Item) -> int:
+    if item.stratum == "multi_turn":
+        return max(MEASURED_TURNS)
+    return 2 if item.stratum == "framed_facts" and not item.of else 1
 
 
 @lru_cache

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Annotated, Literal, TypeVar, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from scipy import stats
 
-from character.diffing.inference import ALPHA, Adjusted, Floats, Movement, within
+from character.diffing.inference import (
+    ALPHA,
+    Adjusted,
+    Floats,
+    Movement,
+    share_no_worse,
+    within,
+)
 from character.errors import SuiteError
 from character.yaml_file import FaultyFileError, at, descend, read_yaml
 
@@ -24,6 +32,8 @@ Tier = Literal["critical", "supporting", "advisory"]
 
 Word = Literal["PASS", "REGRESSION", "UNDERPOWERED", "INVALID"]
 
+T = TypeVar("T")
+
 FEWEST = 20  # queries
 
 PASSED, REGRESSION, UNDERPOWERED, INVALID = range(4)  # exit codes
@@ -32,7 +42,10 @@ WORDS: tuple[Word, ...] = get_args(Word)
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """What a verdict is made of. `values` are per-query differences, NaN where one is missing."""
+    """What a verdict is made of. `values` are per-query differences, NaN where one is missing.
+
+    `controlled`: length and style must not explain it. `identical`: NEW said what OLD said.
+    """
 
     values: Floats
     movement: Movement | None
@@ -40,6 +53,8 @@ class Evidence:
     missing_old: int = 0
     missing_new: int = 0
     unmeasurable: str = ""
+    controlled: bool = False
+    identical: bool = False
 
 
 def verdict_of(
@@ -54,19 +69,40 @@ def verdict_of(
         return "INCONCLUSIVE", f"{len(known)} queries are fewer than {FEWEST}"
     if lost := _lost(evidence, missing_allowed):
         return "INCONCLUSIVE", lost
-    if within(known, margin) or _no_worse(known, expect, margin):
-        return "HELD", f"shown to lie within {margin:g}"
+    if evidence.identical or (not _is_share(known) and within(known, margin)):
+        return _at_equal_style(evidence, "HELD", f"shown to lie within {margin:g}", margin)
+    if _no_worse(known, expect, margin):
+        return "HELD", f"shown to be no worse by {margin:g}"
     if not movement.significant:
         return "INCONCLUSIVE", (
             f"below what {movement.queries} queries detect ({movement.detectable:.3f}), "
             f"and not shown to lie within {margin:g}"
         )
-    if evidence.adjusted is not None and _disagrees(movement, evidence.adjusted):
-        return "CONFOUNDED", (
-            f"{movement.value:+.3f}, but {evidence.adjusted.value:+.3f} "
-            f"[{evidence.adjusted.low:+.3f}, {evidence.adjusted.high:+.3f}] at equal length and "
-            "style"
-        )
+    return _at_equal_style(evidence, *_direction(movement, expect), margin)
+
+
+def _at_equal_style(
+    evidence: Evidence, verdict: Verdict, why: str, margin: float
+) -> tuple[Verdict, str]:
+    """The verdict, unless length and style may be what it is made of."""
+    movement, adjusted = evidence.movement, evidence.adjusted
+    if not evidence.controlled or movement is None or evidence.identical:
+        return verdict, why
+    if adjusted is None:
+        if verdict == "HELD":
+            return verdict, why
+        return "INCONCLUSIVE", "too few queries to tell it from a change of length and style"
+    told = f"{movement.value:+.3f}, but {adjusted.value:+.3f} [{adjusted.low:+.3f}, "
+    told += f"{adjusted.high:+.3f}] at equal length and style"
+    if verdict == "HELD":
+        hidden = adjusted.p <= ALPHA and abs(adjusted.value) > margin
+        return ("CONFOUNDED", told) if hidden else (verdict, why)
+    same_side = (movement.value > 0) == (adjusted.value > 0)
+    return (verdict, why) if adjusted.p <= ALPHA and same_side else ("CONFOUNDED", told)
+
+
+def _direction(movement: Movement, expect: Expect) -> tuple[Verdict, str]:
+    """What a certain movement means for what was expected."""
     rose = movement.value > 0
     if expect in ("no_less", "no_more"):
         better = rose == (expect == "no_less")
@@ -78,6 +114,9 @@ def verdict_of(
     return "REGRESSED", f"{'rose' if rose else 'fell'}, and was to go {expect}"
 
 
+Margin = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 class Gate(BaseModel):
     """Which results decide. Names are those of the report, with * for any part of one."""
 
@@ -87,7 +126,7 @@ class Gate(BaseModel):
     supporting: tuple[str, ...] = ("unless/*", "quality/*", "robustness/*")
     advisory: tuple[str, ...] = ("*",)
     expect: dict[str, Expect] = Field(default_factory=dict)
-    margin: dict[str, float] = Field(default_factory=dict)
+    margin: dict[str, Margin] = Field(default_factory=dict)
 
     def tier_of(self, name: str) -> Tier:
         """The first tier with a pattern that fits; advisory when none does."""
@@ -95,6 +134,22 @@ class Gate(BaseModel):
             if any(fnmatchcase(name, pattern) for pattern in getattr(self, tier)):
                 return tier
         return "advisory"
+
+    def expected(self, name: str, otherwise: Expect) -> Expect:
+        return _fitting(self.expect, name, otherwise)
+
+    def margin_of(self, name: str, otherwise: float) -> float:
+        return _fitting(self.margin, name, otherwise)
+
+    def unmet(self, names: Sequence[str]) -> list[str]:
+        """What it speaks of and nothing that was measured fits, in words."""
+        asked = {"critical": self.critical, "expect": self.expect, "margin": self.margin}
+        return [
+            f"the gate's {key} {pattern!r} fits nothing that was measured"
+            for key, patterns in asked.items()
+            for pattern in patterns
+            if not any(fnmatchcase(name, pattern) for name in names)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,17 +183,15 @@ def decide(gate: Gate, results: list[Judged], invalid: tuple[str, ...] = ()) -> 
     if invalid:
         return Decision(INVALID, invalid)
     found: dict[int, list[str]] = {INVALID: [], REGRESSION: [], UNDERPOWERED: []}
+    found[INVALID] += gate.unmet([result.name for result in results])
     for result in results:
         tier = gate.tier_of(result.name)
         code = _code(result, tier)
         if code != PASSED:
             found[code].append(f"{result.name} ({tier}): {result.verdict}, {result.why}")
-    if not any(gate.tier_of(result.name) == "critical" for result in results):
-        found[INVALID].append("nothing critical was measured")
-    for code, reasons in found.items():
-        if reasons:
-            return Decision(code, tuple(reasons))
-    return Decision(PASSED, ())
+    reasons = tuple(reason for told in found.values() for reason in told)
+    code = next((code for code, told in found.items() if told), PASSED)
+    return Decision(code, reasons)
 
 
 def load_gate(path: Path) -> Gate:
@@ -162,10 +215,17 @@ def load_gate(path: Path) -> Gate:
         ) from None
 
 
+def _fitting(given: Mapping[str, T], name: str, otherwise: T) -> T:
+    """What is given for the name itself, else for the first pattern that fits."""
+    if name in given:
+        return given[name]
+    return next((v for pattern, v in given.items() if fnmatchcase(name, pattern)), otherwise)
+
+
 def _code(result: Judged, tier: Tier) -> int:
     if tier == "advisory":
         return PASSED
-    if result.verdict == "REGRESSED":
+    if result.verdict in ("REGRESSED", "MOVED"):
         return REGRESSION
     if tier == "supporting":
         return PASSED
@@ -180,19 +240,25 @@ def _lost(evidence: Evidence, allowed: float) -> str:
     total = len(evidence.values)
     old, new = evidence.missing_old / total, evidence.missing_new / total
     if max(old, new) > allowed:
-        return f"missing for {evidence.missing_old} (old) and {evidence.missing_new} (new) queries"
+        return (
+            f"missing for {evidence.missing_old} (old) and {evidence.missing_new} (new) queries; "
+            "to ask again, diff into a fresh folder: --out"
+        )
     return ""
 
 
 def _no_worse(known: Floats, expect: Expect, margin: float) -> bool:
-    """One-sided: shown not to be worse by the margin (non-inferiority at 5 %)."""
-    if expect not in ("no_less", "no_more"):
+    """Shown not to be worse by the margin, one-sided at 5 % (non-inferiority)."""
+    if expect not in ("no_less", "no_more") or not margin:
         return False
     better = known if expect == "no_less" else -known
+    if _is_share(better):
+        lost, won = int((better < 0).sum()), int((better > 0).sum())
+        return share_no_worse(lost, won, len(better), margin)
     half = stats.t.ppf(1 - ALPHA, len(known) - 1) * known.std(ddof=1) / np.sqrt(len(known))
     return bool(better.mean() - half > -margin)
 
 
-def _disagrees(movement: Movement, adjusted: Adjusted) -> bool:
-    same_side = (movement.value > 0) == (adjusted.value > 0)
-    return adjusted.p > ALPHA or not same_side
+def _is_share(values: Floats) -> bool:
+    """Whether each query is right or wrong, for which t is too sure of few changes."""
+    return bool(np.isin(values, (-1.0, 0.0, 1.0)).all())

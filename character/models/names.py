@@ -23,6 +23,7 @@ KINDS = {  # each with an example to follow
     "anthropic": "anthropic:claude-haiku-4-5",
     "http": "http://localhost:8000/v1#my-model",
 }
+BUNDLED_DEFAULT = "bundled:smollm2-135m"  # what everything runs on until told otherwise
 WITH_WEIGHTS = ("bundled", "local")
 
 HUB_ID = re.compile(r"\w[\w.-]*/[\w.-]+")

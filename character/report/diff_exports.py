@@ -112,8 +112,8 @@ def as_markdown(report: DiffReport) -> str:
         lines += [f"- {_cell(result.title)}: {moved(result)}" for result in found]
     if report.circular:
         lines += ["", CIRCULAR]
-    lines += ["", f"OLD `{_cell(report.old.reference)}`, NEW `{_cell(report.new.reference)}`, "
-              f"suite `{report.suite}`, examiner `{_cell(report.examiner)}`."]  # fmt: skip
+    lines += ["", f"OLD {_cell(report.old.reference)}, NEW {_cell(report.new.reference)}, "
+              f"suite {report.suite}, examiner {_cell(report.examiner)}."]  # fmt: skip
     return "\n".join(lines) + "\n"
 
 

@@ -15,10 +15,10 @@ from character.diffing.difference import (
     OLD,
     Difference,
     bad,
-    contrast_metric,
     difference_of,
     good,
 )
+from character.diffing.outcome import contrast_metric
 from character.diffing.suite import Item, Suite
 from character.diffing.verdicts import Gate
 from character.rows import Measurement, content_id
@@ -62,7 +62,9 @@ def noise(item: Item, metric: str, side: int) -> float:
 METRICS = [contrast_metric("curious"), contrast_metric("warm"), "words", "right", ANSWERS, "emoji"]
 
 
-def diff(new: Value, old: Value = lambda item, metric: noise(item, metric, 0)) -> Difference:
+def diff(
+    new: Value, old: Value = lambda item, metric: noise(item, metric, 0), same: bool = False
+) -> Difference:
     asked = suite()
     measured = rows(OLD, old, METRICS, asked) + rows(NEW, new, METRICS, asked)
     for trait in (CURIOUS, WARM):
@@ -72,7 +74,8 @@ def diff(new: Value, old: Value = lambda item, metric: noise(item, metric, 0)) -
     panel = [a_trait("gloomy")]
     metric = contrast_metric("gloomy")
     measured += rows(OLD, old, [metric], asked) + rows(NEW, new, [metric], asked)
-    return difference_of(asked, [CURIOUS, WARM], panel, measured, Gate(), CONFIG)
+    identical = [item.id for item in asked.items] if same else []
+    return difference_of(asked, [CURIOUS, WARM], panel, measured, Gate(), CONFIG, identical)
 
 
 def shifted(**by: float) -> Value:
@@ -108,14 +111,18 @@ def test_doses_come_out_in_order() -> None:
 
 def test_the_same_replies_are_held_at_exactly_zero() -> None:
     same: Value = lambda item, metric: noise(item, metric, 0)  # noqa: E731
-    for found in diff(same, same).results:
-        assert (found.verdict, found.movement.value) == ("HELD", 0.0), found.name
+    for found in diff(same, same, same=True).results:
+        if found.movement is not None:  # it was measured
+            assert (found.verdict, found.movement.value) == ("HELD", 0.0), found.name
 
 
 def test_the_other_way_round_is_the_negative() -> None:
     new, old = shifted(curious=0.2, emoji=0.3), shifted()
     there, back = diff(new, old), diff(old, new)
     for one, other in zip(there.results, back.results, strict=True):
+        if one.movement is None:
+            assert other.movement is None and one.verdict == "INCONCLUSIVE"
+            continue
         assert one.movement.value == -other.movement.value
         assert (one.movement.low, one.movement.p) == (-other.movement.high, other.movement.p)
 
@@ -167,6 +174,52 @@ def test_an_examiner_that_cannot_tell_plants_apart_measures_nothing() -> None:
     assert found.verdict == "UNMEASURABLE" and "planted" in found.why
 
 
+def test_what_was_asked_and_never_measured_is_inconclusive() -> None:
+    def silent(item: Item, metric: str) -> float | None:
+        return None if metric == "right" else noise(item, metric, 1)
+
+    found = result(diff(silent), "quality/capability")
+    assert (found.verdict, found.movement, found.missing) == ("INCONCLUSIVE", None, (0, 60))
+
+
+def test_a_condition_with_few_queries_decides_nothing() -> None:
+    def value(item: Item, metric: str) -> float | None:
+        few = item.variant == "drop" and int(item.of.rpartition("-")[2]) > 18
+        return None if few else noise(item, metric, 1) + 0.4
+
+    kept = {k.condition: k for k in diff(value).kept if k.trait == "curious"}
+    assert kept["drop"].verdict == "INCONCLUSIVE" and "fewer than 20" in kept["drop"].why
+    assert kept["plainly"].verdict == "HELD"
+
+
+def test_what_a_gate_asks_of_style_regresses() -> None:
+    asked = suite()
+    measured = rows(OLD, lambda i, m: noise(i, m, 0), ["emoji"], asked)
+    measured += rows(NEW, lambda i, m: noise(i, m, 1) + 1, ["emoji"], asked)
+    for gate in (Gate(critical=("style/emoji",)), Gate(expect={"style/emoji": "hold"})):
+        found = difference_of(asked, [], [], measured, gate, CONFIG)
+        assert result(found, "style/emoji").verdict == "REGRESSED"
+
+
+def test_the_framings_of_a_fact_are_one_query() -> None:
+    facts = [
+        Item(id=f"{i}{v}", stratum="framed_facts", turns=("a", "b")[: 1 + (v == "n")],
+             accept=("a",), wrong=("b",), of="" if v == "n" else f"{i}n",
+             variant={"n": "neutral", "s": "sad", "b": "belief"}[v])
+        for i in range(40) for v in "nsb"
+    ]  # fmt: skip
+    asked = Suite(tuple(facts))
+    turns = [item.turn_id(t) for item in facts for t in range(len(item.turns))]
+    measured = [
+        Measurement(f"{s}{t}{m}", f"{s}{t}", s, t, m, float(t.endswith("s") and s == NEW))
+        for s in (OLD, NEW) for t in turns for m in ("right", "wrong_belief")
+    ]  # fmt: skip
+    found = difference_of(asked, [], [], measured, Gate(), CONFIG)
+    facts_right, agrees = (result(found, f"quality/{n}") for n in ("framed_facts", "agrees"))
+    assert (facts_right.movement.queries, facts_right.movement.value) == (40, 0.5)
+    assert (agrees.movement.queries, agrees.movement.value) == (40, 0.0)
+
+
 def test_missing_values_stay_missing() -> None:
     def value(item: Item, metric: str) -> float | None:
         return None if item.id.endswith("7") else noise(item, metric, 1) + 1
@@ -183,6 +236,8 @@ def test_a_gate_can_expect_something_else() -> None:
     measured += rows(NEW, lambda i, m: noise(i, m, 1) + 0.2, [metric], asked)
     measured += rows(good("curious"), lambda i, m: 0.5, [metric], asked)
     measured += rows(bad("curious"), lambda i, m: -0.5, [metric], asked)
+    for side, seed in ((OLD, 5), (NEW, 6)):
+        measured += rows(side, lambda i, m, seed=seed: noise(i, m, seed), ["words"], asked)  # type: ignore[misc]
     gate = Gate(expect={"trait/curious": "hold"})
     (found, *_) = difference_of(asked, [CURIOUS], [], measured, gate, CONFIG).results
     assert (found.expect, found.verdict) == ("hold", "REGRESSED")

@@ -23,7 +23,8 @@ from character.diffing.inference import (
     leaderboard,
     movements,
     ratio,
-    sign_test,
+    share_no_worse,
+    t_test,
     wilson,
     within,
 )
@@ -83,6 +84,12 @@ def test_the_order_of_queries_does_not_matter() -> None:
     columns = noise(0, 40, 3) + 0.2
     mixed = columns[np.random.default_rng(1).permutation(40)]
     assert movements(columns) == movements(mixed)
+
+
+def test_nor_does_it_with_ties() -> None:
+    columns = np.array([1.0] * 9 + [-1.0] * 3 + [0.0] * 10)[:, None]
+    mixed = columns[np.random.default_rng(0).permutation(22)]
+    assert movements(columns, 500) == movements(mixed, 500) != movements(mixed + 0.1, 500)
 
 
 def test_identical_replies_give_exactly_zero() -> None:
@@ -185,6 +192,20 @@ def test_style_that_never_differs_is_left_out_and_few_queries_are_refused() -> N
     found = at_equal_style(noise(0, 30), noise(1, 30), {"bold": np.zeros(30)})
     assert found is not None and set(found.slopes) == {"length"}
     assert at_equal_style(noise(0, 19), noise(1, 19)) is None
+    # too few queries for all of them: length alone
+    found = at_equal_style(noise(0, 25), noise(1, 25), {"bold": noise(2, 25)})
+    assert found is not None and set(found.slopes) == {"length"}
+
+
+@pytest.mark.parametrize("exceptions", [0, 1])
+def test_a_style_that_all_replies_change_alike_cannot_be_told_from_the_trait(
+    exceptions: int,
+) -> None:
+    bold = np.ones(100)
+    bold[:exceptions] = 0
+    found = at_equal_style(0.3 * bold + noise(0, 100) / 10, noise(1, 100), {"bold": bold})
+    assert found is not None
+    assert (found.low, found.high, found.p) == (-np.inf, np.inf, 1.0)
 
 
 def test_adjusting_is_the_negative_the_other_way_round() -> None:
@@ -204,6 +225,23 @@ def test_flips_agree_with_mcnemar(pairs: list[tuple[bool, bool]]) -> None:
     table = [[found.both, found.lost], [found.won, found.neither]]
     assert found.p == pytest.approx(float(mcnemar(table, exact=True).pvalue))
     assert found.change == pytest.approx(np.mean([new - old for old, new in pairs]))
+
+
+def test_a_fall_by_the_margin_is_called_no_worse_in_five_of_a_hundred() -> None:
+    for total in (20, 60, 150, 300):
+        draw = np.random.default_rng(total)
+        lost = draw.binomial(total, 0.05, size=2000)
+        held = np.mean([share_no_worse(int(count), 0, total, 0.05) for count in lost])
+        assert held <= 0.06, total  # a t test calls 36 % of 20 and 12 % of 150 no worse
+
+
+def test_tangos_score_by_hand() -> None:
+    # 4 lost, 2 won of 150, margin .05: A = 300, B = -6 + 298 * .05 = 8.9, C = -.095
+    share = (np.sqrt(8.9**2 + 4 * 300 * 0.095) - 8.9) / 600
+    score = (4 - 2 - 7.5) / np.sqrt(150 * (2 * share + 0.05 * 0.95))
+    assert share_no_worse(4, 2, 150, 0.05) == (score < -stats.norm.ppf(0.95))
+    assert share_no_worse(0, 0, 150, 0.05) and not share_no_worse(0, 0, 20, 0.05)
+    assert not share_no_worse(4, 0, 150, 0.05)
 
 
 @given(st.lists(st.floats(1e-6, 1), min_size=1, max_size=20))
@@ -226,9 +264,9 @@ def test_a_ratio_by_hand_and_one_that_means_nothing() -> None:
 
 def test_a_single_column_is_tested_by_t() -> None:
     values = noise(0, 30) + 0.3
-    assert sign_test(values) == pytest.approx(float(stats.ttest_1samp(values, 0).pvalue))
-    assert sign_test(np.zeros(9)) == sign_test(np.array([1.0])) == 1.0
-    assert sign_test(np.ones(9)) == 0.0
+    assert t_test(values) == pytest.approx(float(stats.ttest_1samp(values, 0).pvalue))
+    assert t_test(np.zeros(9)) == t_test(np.array([1.0])) == 1.0
+    assert t_test(np.ones(9)) == 0.0
 
 
 # --- many versions ---

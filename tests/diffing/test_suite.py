@@ -286,7 +286,12 @@ def refused(path: Path, content: str | bytes, locked: bool = False) -> str:
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "suite.lock"
     odd = an_item(
-        "ö", "Pourquoi\nça?", "«\u2028»", opening=(("system", "Sois bref."),), wrong=("é",)
+        "ö",
+        "Pourquoi\nça?",
+        "«\u2028»",
+        stratum="framed_facts",
+        wrong=("é",),
+        opening=(("system", "Sois bref."),),
     )
     suite = Suite((*made().items, odd))
     write_suite(suite, path)

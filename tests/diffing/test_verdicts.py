@@ -75,8 +75,29 @@ def test_what_length_explains_is_confounded() -> None:
         (opposite, "CONFOUNDED"),
         (agrees, "INTENDED"),
     ):
-        found = verdict_of(evidence(STEADY + 0.3, adjusted=adjusted), "up", 0.05, 0.02)
-        assert found[0] == verdict
+        whole = evidence(STEADY + 0.3, adjusted=adjusted, controlled=True)
+        assert verdict_of(whole, "up", 0.05, 0.02)[0] == verdict
+
+
+def test_what_cannot_be_told_from_length_is_not_intended() -> None:
+    unknown = evidence(STEADY + 0.3, controlled=True)
+    assert verdict_of(unknown, "up", 0.05, 0.02)[0] == "INCONCLUSIVE"
+    alike = Adjusted(float("nan"), -np.inf, np.inf, 1.0, {})
+    found = verdict_of(evidence(STEADY + 0.3, adjusted=alike, controlled=True), "up", 0.05, 0.02)
+    assert found[0] == "CONFOUNDED"
+
+
+def test_length_can_also_hide_a_movement() -> None:
+    hidden = Adjusted(-0.4, -0.5, -0.3, 0.001, {"length": 1.0})
+    found = verdict_of(evidence(STEADY, adjusted=hidden, controlled=True), "hold", 0.05, 0.02)
+    assert found[0] == "CONFOUNDED"
+
+
+def test_equal_outcomes_of_few_queries_hold_nothing_but_identical_replies_do() -> None:
+    zeros = np.zeros(20)
+    assert verdict_of(evidence(zeros), "no_less", 0.05, 0.02)[0] == "INCONCLUSIVE"
+    assert verdict_of(evidence(zeros, identical=True), "no_less", 0.05, 0.02)[0] == "HELD"
+    assert verdict_of(evidence(np.zeros(150)), "no_less", 0.05, 0.02)[0] == "HELD"
 
 
 def test_an_examiner_that_fails_measures_nothing() -> None:
@@ -92,6 +113,7 @@ def judged(name: str, verdict: Verdict, expect: Expect = "up") -> Judged:
 
 
 GOOD = judged("trait/curious", "INTENDED")
+HELD = [judged(f"quality/{name}", "HELD", "no_less") for name in ("capability", "answers")]
 
 
 @pytest.mark.parametrize(
@@ -109,20 +131,43 @@ GOOD = judged("trait/curious", "INTENDED")
         (judged("robustness/curious/polite", "REGRESSED", "hold"), 1),
         (judged("style/emoji", "REGRESSED", "hold"), 0),
         (judged("panel/gloomy", "MOVED", "hold"), 0),
+        (judged("quality/format", "MOVED", "hold"), 1),
     ],
 )
 def test_tiers_decide_the_exit_code(other: Judged, code: int) -> None:
-    assert decide(Gate(), [GOOD, other]).code == code
+    assert decide(Gate(), [GOOD, *HELD, other]).code == code
 
 
 def test_the_worst_comes_first_and_says_why() -> None:
-    found = decide(Gate(), [judged("trait/a", "INCONCLUSIVE"), judged("trait/b", "REGRESSED")])
+    both = [judged("trait/a", "INCONCLUSIVE"), judged("trait/b", "REGRESSED")]
+    found = decide(Gate(), [*both, *HELD])
     assert (found.code, found.word) == (1, "REGRESSION")
-    assert found.reasons == ("trait/b (critical): REGRESSED, because",)
-    assert decide(Gate(), [GOOD], ("the suites differ",)).word == "INVALID"
-    assert decide(Gate(), [judged("style/emoji", "HELD")]).reasons == (
-        "nothing critical was measured",
+    assert found.reasons == (
+        "trait/b (critical): REGRESSED, because",
+        "trait/a (critical): INCONCLUSIVE, because",
     )
+    assert decide(Gate(), [GOOD], ("the suites differ",)).word == "INVALID"
+
+
+def test_a_gate_that_speaks_of_nothing_measured_is_invalid() -> None:
+    found = decide(Gate(), [GOOD, HELD[0]])
+    assert (found.code, found.reasons) == (
+        3, ("the gate's critical 'quality/answers' fits nothing that was measured",),
+    )  # fmt: skip
+    for gate in (
+        Gate(critical=("trait/curios",)),
+        Gate(expect={"trait/curios": "hold"}),
+        Gate(margin={"quality/capabilty": 0.1}),
+    ):
+        assert decide(gate, [GOOD, *HELD]).code == 3
+
+
+def test_patterns_decide_what_is_expected_and_names_go_before_them() -> None:
+    gate = Gate(expect={"trait/*": "hold", "trait/warm": "up"}, margin={"quality/*": 0.2})
+    assert gate.expected("trait/curious", "up") == "hold"
+    assert gate.expected("trait/warm", "down") == "up"
+    assert gate.expected("unless/warm", "no_more") == "no_more"
+    assert (gate.margin_of("quality/answers", 0.05), gate.margin_of("trait/a", 0.05)) == (0.2, 0.05)
 
 
 def test_a_gate_of_ones_own(tmp_path: Path) -> None:
@@ -140,6 +185,8 @@ def test_a_gate_of_ones_own(tmp_path: Path) -> None:
         ("critcal: [a]\n", "gate.yaml:1:1"),
         ("critical: [a]\nexpect: {trait/a: sideways}\n", "gate.yaml:2:"),
         ("- a\n", "gate.yaml:1:1"),
+        ("margin: {trait/a: .inf}\n", "gate.yaml:1:"),
+        ("margin: {trait/a: -1}\n", "gate.yaml:1:"),
         ("critical: [", "gate.yaml:"),
     ],
 )
