@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from character.diffing.difference import Difference, Kept, Result
 from character.diffing.discovery import Discovery, Phrase, Telling
 from character.diffing.inference import Ratio, movements
+from character.diffing.results import Difference, Kept, Result
 from character.diffing.verdicts import Gate, Verdict, decide
 from character.report.content import StageCost
 from character.report.diff_content import DiffReport, Example, Side

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import Literal
 
 import numpy as np
 from scipy import stats
@@ -15,7 +14,6 @@ from character.diffing.counting import FORMAT_KEPT, LAYOUT, LENGTH, RIGHT, STYLE
 from character.diffing.inference import (
     ALPHA,
     Adjusted,
-    Flips,
     Floats,
     Movement,
     Ratio,
@@ -28,8 +26,9 @@ from character.diffing.inference import (
     wilson,
 )
 from character.diffing.outcome import contrast_metric
+from character.diffing.results import ClauseEffect, Difference, Group, Kept, Planted, Result
 from character.diffing.suite import MEASURED_TURNS, Item, Suite
-from character.diffing.verdicts import FEWEST, Evidence, Expect, Gate, Judged, Verdict, verdict_of
+from character.diffing.verdicts import FEWEST, Evidence, Expect, Gate, Verdict, verdict_of
 from character.rows import Measurement
 from character.spec.schema import Trait
 
@@ -41,8 +40,6 @@ RELEVANCE_MARGIN = 0.1  # nats a token; replies of the bundled model have .76
 SMALL = 0.25  # standard deviations between queries: a move of style that does not count
 EVERY_BREAK = "break character, all"
 
-Group = Literal["trait", "unless", "quality", "style", "panel"]
-
 
 def good(trait: str) -> str:
     """The subject that plays OLD prompted with the trait's good examples."""
@@ -51,87 +48,6 @@ def good(trait: str) -> str:
 
 def bad(trait: str) -> str:
     return f"bad/{trait}"
-
-
-@dataclass(frozen=True, slots=True)
-class ClauseEffect:
-    """The mean difference on one clause's queries, with a 95 % t interval of its own."""
-
-    clause: str
-    value: float
-    low: float
-    high: float
-    queries: int
-
-
-@dataclass(frozen=True, slots=True)
-class Planted:
-    """How often the examiner ranks OLD's good-example reply above its bad-example reply."""
-
-    right: int
-    queries: int
-    low: float
-    high: float
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One measure of both versions. `q` is the false-discovery-adjusted p of a family's member."""
-
-    name: str
-    group: Group
-    title: str
-    unit: str
-    expect: Expect
-    margin: float
-    old: float | None
-    new: float | None
-    movement: Movement | None
-    verdict: Verdict = "INCONCLUSIVE"
-    why: str = ""
-    adjusted: Adjusted | None = None
-    dose: Ratio | None = None
-    planted: Planted | None = None
-    clauses: tuple[ClauseEffect, ...] = ()
-    q: float | None = None
-    flips: Flips | None = None
-    missing: tuple[int, int] = (0, 0)
-
-    @property
-    def judged(self) -> Judged:
-        return Judged(self.name, self.verdict, self.expect, self.why)
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """How much of a trait's movement is left under one condition, beside the plain queries."""
-
-    name: str
-    trait: str
-    condition: str
-    kept: Ratio | None
-    verdict: Verdict
-    why: str
-
-    @property
-    def judged(self) -> Judged:
-        return Judged(self.name, self.verdict, "hold", self.why)
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """`specificity` is each trait's movement over the root mean square of the panel's."""
-
-    results: tuple[Result, ...]
-    kept: tuple[Kept, ...]
-    specificity: Mapping[str, float]
-
-    def of(self, group: Group) -> list[Result]:
-        return [result for result in self.results if result.group == group]
-
-    @property
-    def judged(self) -> list[Judged]:
-        return [*(found.judged for found in self.results), *(kept.judged for kept in self.kept)]
 
 
 def difference_of(

@@ -28,6 +28,7 @@ from character.models.shared_prefix import RowCache
 
 ROWS = 64  # replies written side by side; more rows, fewer reads of the weights
 TOKENS = 4096  # tokens in one scoring pass
+SHARED = 8  # rows with the same earlier turns that are worth a batch of their own
 PACK = 8  # replies to one prompt scored in one row; attention in a row grows with its square
 NO_MEMORY = ("out of memory", "can't allocate memory", "not enough memory")  # as torch says it
 HEAD_TOKENS = 192  # tokens whose logits (49k each) exist at once; fits a heap block and a cache
@@ -291,11 +292,16 @@ def _group_key(request: Request) -> Conversation | str:
 def _groups(
     prompts: Sequence[list[int]], keys: Sequence[Conversation | str]
 ) -> Iterator[tuple[list[int], list[int]]]:
-    """Members that share their earlier turns, with the token prefix they have in common."""
+    """Members that share their earlier turns, with the token prefix they have in common.
+
+    Few members do not make up for a batch of their own: those of all small groups go together.
+    """
     groups: dict[Conversation | str, list[int]] = defaultdict(list)
     for i, key in enumerate(keys):
         groups[key].append(i)
-    for members in groups.values():
+    large = [members for members in groups.values() if len(members) >= SHARED]
+    small = [i for members in groups.values() if len(members) < SHARED for i in members]
+    for members in (*large, small) if small else large:
         token_ids = [prompts[i] for i in members]
         shared: list[int] = list(os.path.commonprefix(token_ids))  # noqa: RUF071 (not paths)
         shortest = min(len(prompts[i]) for i in members)

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from character.diffing.difference import Difference
 from character.diffing.discovery import Discovery
+from character.diffing.results import Difference
 from character.diffing.verdicts import Decision, Gate
 from character.report.content import StageCost
 

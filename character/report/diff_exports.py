@@ -9,8 +9,8 @@ from xml.etree import ElementTree
 
 from pydantic import TypeAdapter
 
-from character.diffing.difference import Kept, Result
 from character.diffing.discovery import Discovery
+from character.diffing.results import Kept, Result
 from character.diffing.verdicts import Decision, Tier
 from character.report.diff_content import DiffReport, Side
 from character.report.diff_terminal import CIRCULAR, QUICK, moved, sentence, share, side_effects

@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
-from character.diffing.difference import Result
+from character.diffing.results import Result
 from character.report import plots
 from character.report.diff_content import DiffReport, Example
 from character.report.diff_terminal import (
@@ -25,7 +25,7 @@ from character.report.diff_terminal import (
     side_effects,
     traits_line,
 )
-from character.report.html import digest, typeset
+from character.report.page import templates, typeset
 from character.report.printable import printable
 from character.report.terminal import memory_text, minutes_text
 
@@ -80,13 +80,7 @@ def _row(example: Example) -> dict[str, object]:
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("character.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates()
     environment.filters.update(
         moved=lambda result: typeset(moved(result)),
         share=lambda ratio: typeset(share(ratio)),
@@ -94,7 +88,6 @@ def _environment() -> Environment:
         signed=lambda value: typeset(number(value, sign=True)),
         minutes=minutes_text,
         memory=memory_text,
-        digest=digest,
         certainty=lambda found: typeset(certainty(found)),
         percent=lambda value: typeset(f"{value:.0%}".replace("%", " %")),
         words=lambda text: text.replace("_", " "),

@@ -9,9 +9,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from character.diffing.difference import Difference, Kept, Result
 from character.diffing.discovery import Discovery, Phrase, Telling
 from character.diffing.inference import Ratio, Strength
+from character.diffing.results import Difference, Kept, Result
 from character.diffing.verdicts import Verdict
 from character.report.diff_content import DiffReport
 from character.report.printable import printable

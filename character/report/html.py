@@ -7,21 +7,19 @@ page's content security policy lets run.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
 from character.diffing.outcome import BASE, PROMPTED, SUBJECTS, TRAINED
 from character.report import plots, terminal
 from character.report.content import Report
 from character.report.lineage import effect_text
+from character.report.page import templates, typeset
 from character.report.printable import printable
 from character.spec.constitution_file import HELPLESS
 
@@ -93,13 +91,7 @@ def _setting(report: Report, path: str) -> float | None:
 
 
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("character.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates()
     environment.filters.update(
         level=lambda estimate, line: typeset(terminal.level_text(estimate, terminal.unit_of(line))),
         change=lambda estimate, line: typeset(
@@ -115,12 +107,10 @@ def _environment() -> Environment:
         memory=terminal.memory_text,
         counted=terminal.counted,
         money=terminal.money_text,
-        typeset=typeset,
         percent=lambda value: f"{100 * value:.0f} %",
         effect=lambda found: typeset(effect_text(found)),
         gain=_gain,
         svg=Markup,
-        digest=digest,
     )
     environment.globals.update(
         share_text=lambda trait: typeset(terminal.share_text(trait)),
@@ -129,16 +119,6 @@ def _environment() -> Environment:
     return environment
 
 
-def typeset(text: str) -> str:
-    """Minus signs before digits, and no line break before a percent sign."""
-    return re.sub(r"(?<![\w-])-(?=\d)", "\u2212", text).replace(" %", "\u00a0%")
-
-
 def _gain(value: float | None) -> str:
     """A comparison's gain for sorting; empty when it is missing."""
     return "" if value is None or not math.isfinite(value) else f"{value:+.3f}"
-
-
-def digest(script: str) -> str:
-    """A script's hash as a content security policy names it."""
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()

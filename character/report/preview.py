@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from character.report.page import templates
 from character.report.preview_content import Averages, Preview, Shown
 from character.report.printable import printable
 from character.report.terminal import MISSING, simple_table
@@ -33,13 +33,7 @@ def preview_text(found: Preview) -> Group:
 
 def preview_page(found: Preview, path: str) -> str:
     """One HTML page without network; everything that was written is escaped."""
-    environment = Environment(
-        loader=PackageLoader("character.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates()
     environment.filters.update(place=place_text, reasons=reasons, number=_number, percent=_percent)
     page = environment.get_template(TEMPLATE).render(found=found, path=path)
     return printable(page)

@@ -13,12 +13,12 @@ from character.diffing.difference import (
     ANSWERS,
     NEW,
     OLD,
-    Difference,
     bad,
     difference_of,
     good,
 )
 from character.diffing.outcome import contrast_metric
+from character.diffing.results import Difference
 from character.diffing.suite import Item, Suite
 from character.diffing.verdicts import Gate
 from character.rows import Measurement, content_id

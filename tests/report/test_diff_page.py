@@ -15,7 +15,7 @@ import pytest
 from diffed import a_report, a_result
 from rich.console import Console
 
-from character.diffing.difference import Difference
+from character.diffing.results import Difference
 from character.report.diff_exports import as_json, as_junit, as_markdown, json_schema
 from character.report.diff_html import render_diff
 from character.report.diff_terminal import verdict_table

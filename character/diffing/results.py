@@ -1,0 +1,93 @@
+"""What a diff found: one result for each measure, and what was kept under each condition."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from character.diffing.inference import Adjusted, Flips, Movement, Ratio
+from character.diffing.verdicts import Expect, Judged, Verdict
+
+Group = Literal["trait", "unless", "quality", "style", "panel"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClauseEffect:
+    """The mean difference on one clause's queries, with a 95 % t interval of its own."""
+
+    clause: str
+    value: float
+    low: float
+    high: float
+    queries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Planted:
+    """How often the examiner ranks OLD's good-example reply above its bad-example reply."""
+
+    right: int
+    queries: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One measure of both versions. `q` is the false-discovery-adjusted p of a family's member."""
+
+    name: str
+    group: Group
+    title: str
+    unit: str
+    expect: Expect
+    margin: float
+    old: float | None
+    new: float | None
+    movement: Movement | None
+    verdict: Verdict = "INCONCLUSIVE"
+    why: str = ""
+    adjusted: Adjusted | None = None
+    dose: Ratio | None = None
+    planted: Planted | None = None
+    clauses: tuple[ClauseEffect, ...] = ()
+    q: float | None = None
+    flips: Flips | None = None
+    missing: tuple[int, int] = (0, 0)
+
+    @property
+    def judged(self) -> Judged:
+        return Judged(self.name, self.verdict, self.expect, self.why)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """How much of a trait's movement is left under one condition, beside the plain queries."""
+
+    name: str
+    trait: str
+    condition: str
+    kept: Ratio | None
+    verdict: Verdict
+    why: str
+
+    @property
+    def judged(self) -> Judged:
+        return Judged(self.name, self.verdict, "hold", self.why)
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """`specificity` is each trait's movement over the root mean square of the panel's."""
+
+    results: tuple[Result, ...]
+    kept: tuple[Kept, ...]
+    specificity: Mapping[str, float]
+
+    def of(self, group: Group) -> list[Result]:
+        return [result for result in self.results if result.group == group]
+
+    @property
+    def judged(self) -> list[Judged]:
+        return [*(found.judged for found in self.results), *(kept.judged for kept in self.kept)]
