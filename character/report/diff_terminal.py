@@ -12,7 +12,7 @@ from rich.text import Text
 from character.diffing.discovery import Discovery, Phrase, Telling
 from character.diffing.inference import Ratio, Strength
 from character.diffing.results import Difference, Kept, Result
-from character.diffing.verdicts import Verdict
+from character.diffing.verdicts import FEWEST, Verdict
 from character.report.diff_content import DiffReport
 from character.report.printable import printable
 from character.report.terminal import MISSING, memory_text, minutes_text, simple_table
@@ -114,8 +114,9 @@ def verdict_table(report: DiffReport) -> Group:
             [*difference.of("unless"), *difference.of("quality")],
         )
     )
-    if any(kept.kept for kept in difference.kept):
-        parts.append(_kept(difference.kept))
+    decided = [kept for kept in difference.kept if kept.kept and kept.kept.queries >= FEWEST]
+    if decided:
+        parts.append(_kept(decided))
     if moved_too := side_effects(difference):
         parts.append(_table(("Moved, though nobody asked", "NEW minus OLD", ""), moved_too[:8]))
     if report.discovery:
