@@ -83,7 +83,7 @@ def longer(adjust: bool) -> Callable[[int], bool]:
         values = SD * (np.tanh(words / 20) + draw.normal(size=QUERIES))
         (movement,) = movements(values[:, None], 999, seed)
         adjusted = at_equal_style(values, words) if adjust else None
-        evidence = Evidence(values, movement, adjusted)
+        evidence = Evidence(values, movement, adjusted, controlled=adjust)
         return verdict_of(evidence, "up", MARGIN, 0.02)[0] == "INTENDED"
 
     return intended
