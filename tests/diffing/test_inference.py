@@ -245,6 +245,7 @@ def test_tangos_score_by_hand() -> None:
 
 
 @given(st.lists(st.floats(1e-6, 1), min_size=1, max_size=20))
+@settings(deadline=None)
 def test_discoveries_agree_with_benjamini_and_hochberg(p_values: list[float]) -> None:
     assert discoveries(p_values) == pytest.approx(multipletests(p_values, method="fdr_bh")[1])
     assert discoveries([]) == []

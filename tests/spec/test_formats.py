@@ -494,6 +494,7 @@ def test_a_trait_that_would_be_too_large_to_read_is_refused() -> None:
 
 
 @given(st.lists(st.text(max_size=90) | st.sampled_from(["a", "A!", "a-2", "9", "é", "世界"])))
+@settings(deadline=None)
 def test_ids_are_valid_and_each_its_own(labels: list[str]) -> None:
     ids = unique_ids(labels, "trait")
     for identity in ids:
