@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import sys
-import traceback
 
 import click
 
 from character.commands import friendly_as
-from character.errors import CharacterError, RecipeError
+from character.errors import RecipeError
 from character.models.names import BUNDLED_DEFAULT
 
 INVALID = 3  # as diffing.verdicts has it: neither a mistake nor a crash may read as a verdict
@@ -100,19 +99,9 @@ def main(
         return
     from character.diff_finish import run_diff, run_many
 
-    try:
-        many = len(jobs) > 1
-        code = (
-            run_many(jobs, console, max_cost)
-            if many
-            else run_diff(jobs[0], console, max_cost, blessing=bless)
-        )
-    except (CharacterError, OSError):
-        raise
-    except Exception:  # Python would exit with 1, which means a regression
-        traceback.print_exc()
-        code = INVALID
-    sys.exit(code)
+    if len(jobs) > 1:
+        sys.exit(run_many(jobs, console, max_cost))
+    sys.exit(run_diff(jobs[0], console, max_cost, blessing=bless))
 
 
 if __name__ == "__main__":

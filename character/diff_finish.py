@@ -60,8 +60,10 @@ def run_diff(
         run.record(decision={"word": report.decision.word, "code": report.decision.code})
         run.tidy()
         console.print(verdict_table(report))
-    if blessing:
+    if blessing and report.decision.code == PASSED:
         console.print(f"Blessed in {bless(report)}", markup=False)
+    elif blessing:
+        console.print("Not blessed: only a diff that passes can be a baseline.")
     return report.decision.code
 
 

@@ -130,16 +130,18 @@ def drafts_for(traits: Sequence[Trait], config: SuiteConfig) -> int:
 def _suite(job: DiffJob, run: Run, models: Models) -> Suite:
     """The suite in the run's folder: the one that was given, or one made for these traits."""
     path = run.folder / SUITE
-    if path.exists():
-        return read_suite(path)
-    if job.suite is not None:
+
+    def make(bar: Bar) -> list[Query]:
         suite = job.suite
-    else:
-        with run.reporter.bar("Suite", drafts_for(job.traits, job.suite_config), "drafts") as bar:
+        if suite is None:
             writer, trained = models.any(job.writer), trained_on((job.old, job.new))
             suite = new_suite(job.traits, writer, trained, job.suite_config, bar.add)
-    write_suite(suite, path)
-    return suite
+        write_suite(suite, path)
+        return []
+
+    drafts = drafts_for(job.traits, job.suite_config) if job.suite is None else None
+    run.once("suite", "Suite", Query, make, drafts, "drafts")
+    return read_suite(path)
 
 
 def _answers(job: DiffJob, run: Run, models: Models, suite: Suite) -> list[Answer]:

@@ -49,7 +49,7 @@ class Lineage:
 
     def coverage(self) -> list[Coverage]:
         """Every clause of every trait, in the constitution's order."""
-        total = sum(row.weight for row in self._taught) or 1.0
+        total = sum(row.weight for row in self._taught)
         seconds = _seconds(self._stages, ("replies", "judgements", "own_replies", "own_judgements"))
         each = seconds / max(1, len(self.replies))
         return [
@@ -130,7 +130,7 @@ class Lineage:
             pairs=len(pairs),
             distilled=sum(row.stage == "distilled" for row in taught),
             preferred=sum(row.stage == "policy" for row in taught),
-            weight=sum(row.weight for row in taught) / total,
+            weight=sum(row.weight for row in taught) / total if total else None,
             seconds=len(replies) * seconds,
             effect=self._effect(trait, held),
         )

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from character import diff, suite
+from character.commands import friendly, friendly_as
 from character.diff_job import prepare_diff, version_of
 from character.diffing.config import SuiteConfig
 from character.diffing.suite import make_suite, read_suite, write_suite
@@ -113,6 +114,20 @@ def test_a_mistake_is_one_message(arguments: list[str], says: str) -> None:
     assert code == 3 and says in message and "Traceback" not in message
 
 
+@pytest.mark.parametrize("crash", [ZeroDivisionError(), OSError(5, "Input/output error")])
+def test_a_crash_never_reads_as_a_verdict(
+    crash: Exception, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails() -> None:
+        raise crash
+
+    with pytest.raises(SystemExit) as left:
+        friendly_as(3)(fails)()
+    assert left.value.code == 3 and "Traceback" in capsys.readouterr().err
+    with pytest.raises(type(crash)):  # elsewhere a bug is a bug
+        friendly(fails)()
+
+
 def test_an_unfinished_or_damaged_run_says_so(trained: Path) -> None:
     (trained / "policy" / "merged").unlink()
     assert "no trained policy yet" in told(trained)[1]
@@ -153,6 +168,8 @@ def test_the_schema_is_json_schema() -> None:
     schema = json.loads(CliRunner().invoke(diff.main, ["--schema"]).output)
     assert code == 0 and schema["$schema"].endswith("2020-12/schema")
     assert {"results", "decision", "kept"} <= set(schema["properties"])
+    bound = schema["$defs"]["Movement"]["properties"]["low"]["anyOf"]
+    assert {"type": "null"} in bound and {"type": "number"} in bound  # an interval without end
 
 
 def test_the_expected_direction_can_be_set_for_all_or_for_one(trained: Path) -> None:

@@ -178,6 +178,23 @@ def test_saved_replies_are_a_version(
     assert asks["new"] == 1.0
 
 
+def test_what_does_not_pass_is_not_blessed_and_keeps_its_exit_code(
+    finished: tuple[DiffJob, int, str],
+) -> None:
+    job, code, _ = finished
+    console = Console(file=io.StringIO(), width=100)
+    assert code != 0 and run_diff(job, console, blessing=True) == code
+    assert "Not blessed" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert not (job.folder.parent / "history.jsonl").exists()
+
+
+def test_the_suite_is_a_stage_whose_time_is_counted(finished: tuple[DiffJob, int, str]) -> None:
+    job, *_ = finished
+    with Store(job.folder / "character.duckdb", read_only=True) as store:
+        stages = store.finished()
+    assert next(iter(stages)) == "suite" and stages["suite"].seconds > 0
+
+
 def test_a_suite_that_training_has_seen_is_invalid(
     finished: tuple[DiffJob, int, str], suite: Suite, small_trait: Trait, tmp_path: Path
 ) -> None:

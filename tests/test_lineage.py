@@ -15,7 +15,7 @@ from character import trace
 from character.errors import RunError
 from character.lineage import Lineage
 from character.report.lineage import thread_page
-from character.rows import Judgement, Measurement, Pair, Query, Ranking, Reply, Row, taught
+from character.rows import Judgement, Measurement, Pair, Query, Ranking, Reply, Row, Taught, taught
 from character.run import DATABASE
 from character.spec.constitution import Constitution, Member
 from character.store.store import FinishedStage, Store
@@ -92,6 +92,13 @@ def test_a_clause_is_followed_to_its_effect(lineage: Lineage) -> None:
     assert (first.effect.value, first.effect.queries, first.gap) == (pytest.approx(0.5), 4, "")
     assert (second.queries, second.replies, second.weight, second.effect) == (1, 1, 0.0, None)
     assert second.gap == "no pairs"
+
+
+def test_what_a_run_does_not_say_is_missing(tmp_path: Path) -> None:
+    with Store(tmp_path / DATABASE) as store:
+        store.keep([row for row in rows() if not isinstance(row, Taught)])
+        first, _ = Lineage(CONSTITUTION, store).coverage()
+    assert (first.weight, first.gap) == (None, "")
 
 
 @pytest.mark.parametrize("start", ["pair", "pair-1", "reply-a", "reply-b", "query-1"])

@@ -290,7 +290,7 @@ class _Pair:
         ids, metric = wanted.ids, wanted.metric
         expect = self._gate.expected(wanted.name, wanted.expect)
         margin = self._gate.margin_of(wanted.name, wanted.margin)
-        old, new = (int(np.isnan(self._column(s, metric, ids)).sum()) for s in (OLD, NEW))
+        old, new = (self._missing(side, wanted) for side in (OLD, NEW))
         evidence = Evidence(
             column, movement, adjusted, old, new, unmeasurable, controlled,
             identical=self._identical.issuperset(ids),
@@ -363,11 +363,10 @@ class _Pair:
         ):
             (movement,) = movements(column[:, None], self._config.permutations, self._config.seed)
             result = replace(self._judge(one, column, movement), q=q)
-            asked = self._gate.tier_of(one.name) != "advisory" or one.name in self._gate.expect
             if result.verdict == "REGRESSED" and q > ALPHA:
                 why = "not after correction for the family"
                 result = replace(result, verdict="INCONCLUSIVE", why=why)
-            elif result.verdict == "REGRESSED" and not asked:
+            elif result.verdict == "REGRESSED" and not self._gate.asks(one.name):
                 result = replace(result, verdict="MOVED", why="nobody asked for it")
             found.append(result)
         return found
@@ -399,6 +398,11 @@ class _Pair:
         if not wanted.groups:
             return self._delta(wanted.metric, wanted.ids)
         return np.array([_mean(self._delta(wanted.metric, group)) for group in wanted.groups])
+
+    def _missing(self, side: str, wanted: _Wanted) -> int:
+        """How many queries lack a value in one of their turns."""
+        rows = wanted.groups or [[turn] for turn in wanted.ids]
+        return sum(bool(np.isnan(self._column(side, wanted.metric, row)).any()) for row in rows)
 
     def _levels(self, metric: str, ids: Sequence[str]) -> tuple[float | None, float | None]:
         """The means of OLD and NEW; None for one that was not measured."""

@@ -1,8 +1,8 @@
 """What a diff may conclude from per-query differences: arithmetic, and nothing else.
 
 A difference is NEW minus OLD on one query, samples averaged first. Samples of one query are not
-independent: pooled, they gave 65 % false alarms in simulation. Columns are traits, rows are
-queries, NaN where a trait was not measured.
+independent: pooled, they give 26 % false alarms (tests/benchmarks/diff_simulation.py). Columns are
+traits, rows are queries, NaN where a trait was not measured.
 """
 
 from __future__ import annotations

@@ -141,6 +141,11 @@ class Gate(BaseModel):
     def margin_of(self, name: str, otherwise: float) -> float:
         return _fitting(self.margin, name, otherwise)
 
+    def asks(self, name: str) -> bool:
+        """Whether it decides on a result, or says which way it should go."""
+        told = any(fnmatchcase(name, pattern) for pattern in self.expect)
+        return told or self.tier_of(name) != "advisory"
+
     def unmet(self, names: Sequence[str]) -> list[str]:
         """What it speaks of and nothing that was measured fits, in words."""
         asked = {"critical": self.critical, "expect": self.expect, "margin": self.margin}

@@ -45,7 +45,8 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What one clause gave rise to. `weight` is its share of all that the policy learned from.
+    """What one clause gave rise to. `weight` is its share of all that the policy learned from, None
+    when the run does not say what that was.
 
     `seconds` is its share, by number of replies, of what writing and judging them took. `effect`
     is None when fewer than two of its held-out queries were measured.
@@ -61,7 +62,7 @@ class Coverage:
     pairs: int
     distilled: int
     preferred: int
-    weight: float
+    weight: float | None
     seconds: float
     effect: Effect | None
 
@@ -70,8 +71,10 @@ class Coverage:
         """What is missing for the clause to show; empty when nothing is."""
         if not self.queries:
             return "no queries"
-        if not self.distilled and not self.preferred:
-            return "nothing learned" if self.pairs else "no pairs"
+        if not self.pairs and not self.distilled:
+            return "no pairs"
+        if self.weight == 0:
+            return "nothing learned"
         if self.effect is None:
             return "not measured"
         return "" if self.effect.low > 0 else "no effect shown"

@@ -8,6 +8,8 @@ from typing import Any, Literal
 from xml.etree import ElementTree
 
 from pydantic import TypeAdapter
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core.core_schema import FloatSchema
 
 from character.diffing.discovery import Discovery
 from character.diffing.results import Kept, Result
@@ -61,9 +63,16 @@ def as_json(report: DiffReport) -> str:
 
 def json_schema() -> str:
     """The JSON Schema (2020-12) of diff.json."""
-    schema = TypeAdapter(Page).json_schema(mode="serialization")
+    schema = TypeAdapter(Page).json_schema(mode="serialization", schema_generator=_Nullable)
     dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     return json.dumps(dialect | schema, indent=2) + "\n"
+
+
+class _Nullable(GenerateJsonSchema):
+    """Numbers that are not finite are written as null: the bounds of an interval without end."""
+
+    def float_schema(self, schema: FloatSchema) -> JsonSchemaValue:
+        return {"anyOf": [super().float_schema(schema), {"type": "null"}]}
 
 
 def as_junit(report: DiffReport) -> str:

@@ -42,7 +42,7 @@ def coverage_table(clauses: Sequence[Coverage], run: str) -> Group:
             f"{found.queries} + {found.held_out}",
             f"{found.pairs}",
             f"{found.distilled} + {found.preferred}",
-            f"{found.weight:.0%}",
+            MISSING if found.weight is None else f"{found.weight:.0%}",
             effect,
         )
     return Group(
@@ -55,13 +55,14 @@ def coverage_table(clauses: Sequence[Coverage], run: str) -> Group:
 
 def clause_page(clause: Coverage, threads: Sequence[Thread], run: str) -> Group:
     """One clause, and the pairs the judge was surest of."""
+    weight = MISSING if clause.weight is None else f"{clause.weight:.0%}"
     parts: list[RenderableType] = [
         Text(printable(f"{clause.trait}/{clause.clause}: {clause.text}"), style="bold"),
         Text(
             f"{clause.queries} queries trained on and {clause.held_out} held out; "
             f"{clause.replies} replies, {clause.below_floor} below the quality floor; "
             f"{clause.pairs} pairs; learned from {clause.distilled} replies and {clause.preferred} "
-            f"pairs, {clause.weight:.0%} of all; {clause.seconds:.0f} s of writing and judging; "
+            f"pairs, {weight} of all; {clause.seconds:.0f} s of writing and judging; "
             f"effect {effect_text(clause.effect)}."
         ),
     ]

@@ -13,8 +13,16 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+from scipy import stats
 
-from character.diffing.inference import at_equal_style, movements, wilson, within
+from character.diffing.inference import (
+    ALPHA,
+    at_equal_style,
+    movements,
+    share_no_worse,
+    wilson,
+    within,
+)
 from character.diffing.verdicts import Evidence, verdict_of
 
 TRAITS, QUERIES, MARGIN = 12, 100, 0.05
@@ -94,6 +102,20 @@ def falsely_held(seed: int) -> bool:
     return within(draws(seed, traits=1)[:, 0] + MARGIN, MARGIN)
 
 
+def fall(questions: int, tango: bool) -> Callable[[int], bool]:
+    """The share of right answers truly falls by the margin: is it called no worse?"""
+
+    def no_worse(seed: int) -> bool:
+        lost = int(np.random.default_rng(seed).binomial(questions, MARGIN))
+        if tango:
+            return share_no_worse(lost, 0, questions, MARGIN)
+        values = -(np.arange(questions) < lost).astype(float)
+        half = stats.t.ppf(1 - ALPHA, questions - 1) * stats.sem(values)
+        return bool(values.mean() - half > -MARGIN)
+
+    return no_worse
+
+
 def main() -> None:
     print("\n| no difference: how often is anything called a movement | rate | 95 % | runs |")
     print("|---|---|---|---|")
@@ -104,6 +126,12 @@ def main() -> None:
     rate("a judge that likes length and a longer NEW, raw", longer(False))
     rate("the same, with the adjusted interval", longer(True))
     rate("a true movement of exactly the margin called HELD", falsely_held)
+    for questions in (20, 150):
+        rate(
+            f"a fall of {questions} answers by the margin called no worse, t",
+            fall(questions, False),
+        )
+        rate("the same, Tango's score", fall(questions, True))
     print("\n| a movement of .2 standard deviations | found | 95 % | runs |")
     print("|---|---|---|---|")
     for queries, samples in ((100, 1), (200, 1), (200, 4), (400, 2)):

@@ -196,7 +196,8 @@ def test_what_a_gate_asks_of_style_regresses() -> None:
     asked = suite()
     measured = rows(OLD, lambda i, m: noise(i, m, 0), ["emoji"], asked)
     measured += rows(NEW, lambda i, m: noise(i, m, 1) + 1, ["emoji"], asked)
-    for gate in (Gate(critical=("style/emoji",)), Gate(expect={"style/emoji": "hold"})):
+    for gate in (Gate(critical=("style/emoji",)), Gate(expect={"style/emoji": "hold"}),
+                 Gate(expect={"style/*": "hold"})):  # fmt: skip
         found = difference_of(asked, [], [], measured, gate, CONFIG)
         assert result(found, "style/emoji").verdict == "REGRESSED"
 
@@ -218,6 +219,11 @@ def test_the_framings_of_a_fact_are_one_query() -> None:
     facts_right, agrees = (result(found, f"quality/{n}") for n in ("framed_facts", "agrees"))
     assert (facts_right.movement.queries, facts_right.movement.value) == (40, 0.5)
     assert (agrees.movement.queries, agrees.movement.value) == (40, 0.0)
+    # a fact of which OLD lacks both framings, and one of which it lacks one, are two queries
+    gone = {"0s", "0b", "1s"}
+    fewer = [row for row in measured if not (row.subject == OLD and row.query_id in gone)]
+    found = difference_of(asked, [], [], fewer, Gate(), CONFIG)
+    assert result(found, "quality/framed_facts").missing == (2, 0)
 
 
 def test_missing_values_stay_missing() -> None:
