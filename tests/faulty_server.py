@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import random
 import threading
 from collections import Counter
@@ -53,6 +54,8 @@ class Server:
     """What to say to a message."""
     reply: str = ""
     """What to say to everything instead."""
+    tokens: Mapping[str, float] = field(default_factory=dict)
+    """Probabilities of first tokens, told to who asks; while empty, none are told."""
     polls: int = 2
     """How often a batch is looked at before it has ended."""
     item_faults: Mapping[str, float] = field(default_factory=dict)
@@ -220,7 +223,9 @@ class Server:
                 "stop_sequence": None, "usage": usage,
             }  # fmt: skip
         if path.endswith("/responses"):
-            part = {"type": "output_text", "text": text, "annotations": []}
+            part: dict[str, Any] = {"type": "output_text", "text": text, "annotations": []}
+            if "top_logprobs" in body:
+                part["logprobs"] = self._logprobs(body)
             if fault == "refusal":
                 part = {"type": "refusal", "refusal": "I would rather not."}
             return {
@@ -239,15 +244,29 @@ class Server:
             message = {"role": "assistant", "content": None, "refusal": "I would rather not."}
         finish = "content_filter" if fault == "filter" else "length" if cut else "stop"
         choice: dict[str, Any] = {"index": 0, "finish_reason": finish, "message": message}
+        if body.get("logprobs"):
+            told = [] if fault in ("empty", "refusal", "filter") else self._logprobs(body)
+            choice["logprobs"] = {"content": told, "refusal": None} if told else None
         if "prompt" in body:
             choice = {"index": 0, "finish_reason": finish, "text": text}
         answer = {"id": "c", "object": "chat.completion", "model": "gpt-test-1"}
         return answer | {"choices": [choice]} | ({} if fault == "silent" else {"usage": usage})
 
+    def _logprobs(self, body: dict[str, Any]) -> list[dict[str, Any]]:
+        """Of the first token alone, the likeliest ones first, as many as were asked for."""
+        if not self.tokens:
+            return []
+        likeliest = sorted(self.tokens.items(), key=lambda pair: -pair[1])
+        top = [
+            {"token": token, "logprob": math.log(p), "bytes": list(token.encode())}
+            for token, p in likeliest[: body["top_logprobs"]]
+        ]
+        return [top[0] | {"top_logprobs": top}]
+
 
 @contextmanager
 def serving(server: Server) -> Iterator[Server]:
-    """Serve on a free port of loopback, from a thread of its own."""
+    """Serve with these faults, at `server.url`."""
     paths = ("/v1/chat/completions", "/v1/completions", "/v1/responses", "/v1/messages")
     routes = [Route(path, server.handle, methods=["POST"]) for path in paths]
     routes.append(Route("/v1/files", server.upload, methods=["POST"]))
@@ -256,20 +275,26 @@ def serving(server: Server) -> Iterator[Server]:
         routes.append(Route(batches, server.hand_in, methods=["POST"]))
         routes.append(Route(batches + "/{name}", server.look))
         routes.append(Route(batches + "/{name}/results", server.results))
-    app = Starlette(routes=routes)
-    config = uvicorn.Config(app, port=0, log_level="critical", access_log=False, lifespan="off")
-    running = uvicorn.Server(config)
-    thread = threading.Thread(target=running.run, daemon=True)
-    thread.start()
-    while not running.started:
-        threading.Event().wait(0.01)
-    port = running.servers[0].sockets[0].getsockname()[1]
-    server.url = f"http://127.0.0.1:{port}/v1"
-    try:
+    with running(Starlette(routes=routes)) as url:
+        server.url = f"{url}/v1"
         yield server
+
+
+@contextmanager
+def running(app: Starlette) -> Iterator[str]:
+    """Serve an application on a free port of loopback, from a thread of its own; its address."""
+    config = uvicorn.Config(app, port=0, log_level="critical", access_log=False, lifespan="off")
+    served = uvicorn.Server(config)
+    thread = threading.Thread(target=served.run, daemon=True)
+    thread.start()
+    while not served.started:
+        threading.Event().wait(0.01)
+    port = served.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}"
     finally:
-        running.should_exit = True
-        running.force_exit = True
+        served.should_exit = True
+        served.force_exit = True
         thread.join(timeout=10)
 
 

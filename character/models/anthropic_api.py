@@ -36,8 +36,11 @@ CACHED = {"type": "ephemeral"}
 
 
 class AnthropicEndpoint:
+    can_score = False
     can_continue = False
     can_structure = True
+    can_choose = False
+    least_tokens = 1
     can_batch = True
     batch_size = 100_000
     thinking = 0

@@ -20,6 +20,8 @@ class Message:
 
 
 Conversation = tuple[Message, ...]
+TokenLogprobs = tuple[tuple[str, float], ...]
+"""Tokens as text, each with its log-probability."""
 
 
 class Sampling(BaseModel):
@@ -86,6 +88,8 @@ class Generation:
     dollars: float | None = 0.0
     failure: str = ""
     """Why a failed request was not answered."""
+    logprobs: TokenLogprobs | None = None
+    """Of a served model's likeliest first tokens, or of a given reply, where that was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +103,20 @@ class Score:
     def mean(self) -> float:
         """Log-probability per token; a reply without tokens has none (ZeroDivisionError)."""
         return self.logprob / self.tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How likely each of a few options was as the next thing said.
+
+    `probabilities` add up to 1 over the options. `mass` is what they were before that, 0 to 1: the
+    share of all that might have been said. A judge with little mass did not answer the question.
+    """
+
+    probabilities: Mapping[str, float]
+    mass: float
+    failure: str = ""
+    """Why there is no answer; then `probabilities` is empty and `mass` 0."""
 
 
 OnDone = Callable[[int], object]
@@ -125,6 +143,11 @@ class ChatModel(Protocol):
         """Whether answers are held to a request's schema; where not, it is not looked at."""
         ...
 
+    @property
+    def can_choose(self) -> bool:
+        """Whether the probabilities of given answers are told."""
+        ...
+
     def generate(
         self, requests: Sequence[Request], sampling: Sampling, on_done: OnDone = lambda count: None
     ) -> list[Generation]:
@@ -133,4 +156,16 @@ class ChatModel(Protocol):
 
     def score(self, items: Sequence[Scorable]) -> list[Score]:
         """How likely each reply is as the next turn of its conversation."""
+        ...
+
+    def choose(
+        self,
+        conversations: Sequence[Conversation],
+        options: Sequence[str],
+        on_done: OnDone = lambda count: None,
+    ) -> list[Choice]:
+        """How likely each option is as what the model says next, one choice a conversation.
+
+        An option is said when the reply begins with it, so none may begin another (ValueError).
+        """
         ...

@@ -225,20 +225,29 @@ def now() -> str:
 
 
 def _asked(call: Call) -> dict[str, Any]:
-    return {
+    asked: dict[str, Any] = {
         "conversation": [(message.role, message.content) for message in call.conversation],
         "text": call.text,
         "seed": call.seed,
         "schema": call.schema,
     }
+    # left out where it is not asked for, so that older entries keep their keys
+    if call.top:
+        asked["top"] = call.top
+    if call.reply is not None:
+        asked |= {"reply": call.reply, "ended": call.ended}
+    return asked
 
 
 def _content(entry: Entry) -> dict[str, Any]:
     answer = entry.answer
+    told: dict[str, Any] = {"text": answer.text, "finish": answer.finish, "model": answer.model}
+    if answer.logprobs is not None:
+        told["logprobs"] = answer.logprobs
     return _asked(entry.call) | {
         "model": entry.model,
         "sampling": entry.call.sampling.model_dump(),
-        "answer": {"text": answer.text, "finish": answer.finish, "model": answer.model},
+        "answer": told,
         "usage": asdict(answer.usage),
         "seconds": entry.seconds,
         "dollars": entry.dollars,
@@ -263,8 +272,14 @@ def _unpacked(value: bytes) -> Entry | None:
         found["seed"],
         found["text"],
         found["schema"],
+        found.get("top", 0),
+        found.get("reply"),
+        found.get("ended", True),
     )
-    answer = Answer(usage=Usage(**found["usage"]), **found["answer"])
+    told = found["answer"]
+    if (logprobs := told.pop("logprobs", None)) is not None:
+        logprobs = tuple((token, logprob) for token, logprob in logprobs)
+    answer = Answer(usage=Usage(**found["usage"]), logprobs=logprobs, **told)
     return Entry(found["model"], call, answer, found["seconds"], found["dollars"], found["at"])
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol
 
-from character.models.base import Conversation, FinishReason, Sampling, Usage
+from character.models.base import Conversation, FinishReason, Sampling, TokenLogprobs, Usage
 
 MARKS = 16  # tokens, at most, that a chat format puts around one message
 
@@ -50,7 +50,9 @@ class CallError(Exception):
 class Call:
     """Everything that determines an answer, beside the model.
 
-    `schema` is a JSON schema that the reply is to follow. `text` is a document to continue.
+    `schema` is a JSON schema that the reply is to follow. `text` is a document to continue. `top`
+    is how many of its likeliest first tokens the answer is to tell. With `reply` nothing is asked
+    but how likely that reply is, its end token included when `ended`.
     """
 
     conversation: Conversation
@@ -58,6 +60,9 @@ class Call:
     seed: int = 0
     text: str = ""
     schema: Mapping[str, Any] | None = None
+    top: int = 0
+    reply: str | None = None
+    ended: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,8 @@ class Answer:
     model: str
     """The revision that answered, as the endpoint names it."""
     room: Room = field(default_factory=Room)
+    logprobs: TokenLogprobs | None = None
+    """Of the tokens that the call asks about, where the endpoint tells."""
 
 
 class Endpoint(Protocol):
@@ -87,11 +94,26 @@ class Endpoint(Protocol):
         ...
 
     @property
+    def can_score(self) -> bool:
+        """Whether calls with `reply` are answered."""
+        ...
+
+    @property
     def can_continue(self) -> bool: ...
 
     @property
     def can_structure(self) -> bool:
         """Whether the endpoint itself holds answers to a schema."""
+        ...
+
+    @property
+    def can_choose(self) -> bool:
+        """Whether the endpoint may be asked for the likeliest first tokens of an answer."""
+        ...
+
+    @property
+    def least_tokens(self) -> int:
+        """The lowest max_tokens that it takes and answers with a word."""
         ...
 
     @property
@@ -133,7 +155,7 @@ def most_tokens(call: Call) -> int:
     texts = [message.content for message in call.conversation]
     if call.schema:
         texts.append(json.dumps(call.schema))
-    texts.append(call.text)
+    texts += [call.text, call.reply or ""]
     return sum(len(text.encode("utf-8", "replace")) for text in texts) + MARKS * (1 + len(texts))
 
 

@@ -6,6 +6,7 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -16,6 +17,7 @@ from transformers import PreTrainedTokenizerBase as Tokenizer
 from character.errors import ModelError, ResourceError
 from character.models import shared_prefix
 from character.models.base import (
+    Choice,
     Conversation,
     Generation,
     OnDone,
@@ -24,6 +26,7 @@ from character.models.base import (
     Scorable,
     Score,
 )
+from character.models.choices import check_options, choice_of
 from character.models.shared_prefix import RowCache
 
 ROWS = 64  # replies written side by side; more rows, fewer reads of the weights
@@ -57,6 +60,7 @@ class LocalModel:
     can_score = True
     can_continue = True
     can_structure = False
+    can_choose = True
 
     def __init__(self, model: PreTrainedModel, tokenizer: Tokenizer, name: str) -> None:
         self.model = model.eval()
@@ -100,6 +104,30 @@ class LocalModel:
                 waiting = []
         self._close(waiting, scores)
         return scores
+
+    def choose(
+        self,
+        conversations: Sequence[Conversation],
+        options: Sequence[str],
+        on_done: OnDone = lambda count: None,
+    ) -> list[Choice]:
+        """Each option as the tokenizer writes it, scored as a reply that goes on (not ended)."""
+        check_options(options)
+        self._check_apart(options)
+        choices = []
+        for start in range(0, len(conversations), ROWS):
+            some = conversations[start : start + ROWS]
+            scores = iter(self.score([Scorable(c, o, ended=False) for c in some for o in options]))
+            choices += [choice_of({o: next(scores).logprob for o in options}) for _ in some]
+            on_done(len(some))
+        return choices
+
+    def _check_apart(self, options: Sequence[str]) -> None:
+        """Refuse options that a tokenizer without their letters writes alike."""
+        written = sorted((self.reply_ids(Scorable((), o, ended=False)), o) for o in options)
+        for (ids, one), (others, other) in pairwise(written):
+            if others[: len(ids)] == ids:
+                raise ModelError(f"{self.name} cannot tell {one!r} and {other!r} apart.")
 
     def _close(self, found: list[tuple[int, list[int], Tensor]], scores: list[Score]) -> None:
         """Turn the states of some replies into their scores."""

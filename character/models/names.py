@@ -5,6 +5,7 @@ local:PATH_OR_HUB_ID      a folder of safetensors, a PEFT adapter folder, or a H
 openai:NAME               OpenAI's API, with the key in OPENAI_API_KEY
 anthropic:NAME            Anthropic's API, with the key in ANTHROPIC_API_KEY
 http://HOST/v1#NAME       a server that speaks OpenAI's protocol: vLLM, llama.cpp, Ollama, SGLang
+http://HOST/v1#NAME?score=vllm    a vLLM server that also scores given replies
 """
 
 from __future__ import annotations

@@ -2,12 +2,13 @@
 
 openai:NAME              chat completions at OpenAI, or where OPENAI_BASE_URL says
 openai:NAME?api=responses    the same over the Responses API
-http://HOST/v1#NAME      any compatible server: vLLM, llama.cpp, Ollama, SGLang
+http://HOST/v1#NAME      any compatible server: vLLM, llama.cpp, Ollama, SGLang (see vllm_api too)
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractContextManager
@@ -15,7 +16,7 @@ from typing import Any, Literal
 
 import openai
 
-from character.models.base import FinishReason, Usage
+from character.models.base import FinishReason, TokenLogprobs, Usage
 from character.models.endpoint import Answer, Call, CallError, Fault, Room, stopped
 from character.models.http import (
     error_message,
@@ -39,6 +40,10 @@ EFFORTS = (
     (re.compile(r"gpt-5"), "minimal", 1024),
     (re.compile(r"o\d"), "low", 4096),
 )
+# these think whatever they are told, and what thinks tells no log-probabilities
+STUBBORN = re.compile(r"gpt-[5-9].*-(chat|codex|pro)")
+LEAST_TOKENS = 16  # OpenAI's own; some of its models put marks before the first word
+ROUNDING = 0.01  # by which probabilities may add up to more than 1
 ENDED = {"completed", "expired", "cancelled"}
 EXPIRED = "batch_expired"
 Path = Literal["/v1/responses", "/v1/chat/completions"]
@@ -48,6 +53,7 @@ NO_KEY = "none"  # the SDK insists on one, and local servers want none
 class OpenAIEndpoint:
     """One model. `base_url` None is OpenAI's; `own` is a server of the user's."""
 
+    can_score = False
     can_structure = True
     batch_size = 50_000
 
@@ -66,6 +72,9 @@ class OpenAIEndpoint:
         self.own = self.can_continue = own
         self.can_batch = not own
         self.effort, self.thinking = ("", 0) if self.own else _effort(model)
+        unthinking = self.effort in ("", "none") and not STUBBORN.match(model)
+        self.can_choose = own or unthinking
+        self.least_tokens = 1 if own else LEAST_TOKENS
         self._client = openai.AsyncOpenAI(
             api_key=key or NO_KEY,
             base_url=base_url,
@@ -78,7 +87,7 @@ class OpenAIEndpoint:
         await self._client.close()
 
     async def ask(self, call: Call) -> Answer:
-        with _explained():
+        with our_errors():
             if call.text:
                 create = self._client.completions.with_raw_response.create
                 response = await create(**self._text(call))
@@ -90,7 +99,7 @@ class OpenAIEndpoint:
                 response = await self._client.chat.completions.with_raw_response.create(
                     **self._chat(call)
                 )
-        return self._answer(read_json(response.content), call, _room(response.headers))
+        return self._answer(read_json(response.content), call, room_of(response.headers))
 
     # --- batches ---
 
@@ -106,7 +115,7 @@ class OpenAIEndpoint:
             for key, call in calls.items()
         )
         content = "\n".join(map(json.dumps, lines)).encode()
-        with _explained():
+        with our_errors():
             file = await self._client.files.create(
                 file=("requests.jsonl", content), purpose="batch"
             )
@@ -118,7 +127,7 @@ class OpenAIEndpoint:
         return batch.id
 
     async def ended(self, batch: str) -> bool:
-        with _explained():
+        with our_errors():
             found = await self._client.batches.retrieve(batch)
         if found.status == "failed":  # as a whole, before anything was answered
             told = [error.message for error in (found.errors and found.errors.data) or ()]
@@ -128,12 +137,12 @@ class OpenAIEndpoint:
     async def results(
         self, batch: str, calls: Mapping[str, Call]
     ) -> AsyncIterator[tuple[str, Answer | CallError]]:
-        with _explained():
+        with our_errors():
             found = await self._client.batches.retrieve(batch)
         for file in (found.output_file_id, found.error_file_id):
             if not file:
                 continue
-            with _explained():
+            with our_errors():
                 content = await self._client.files.content(file)
             for line in content.text.splitlines():
                 row = read_json(line)
@@ -155,17 +164,23 @@ class OpenAIEndpoint:
 
     def _answer(self, body: Any, call: Call, room: Room) -> Answer:
         try:
-            read = _of_responses if self.responses and not call.text else _of_completions
+            of_responses = self.responses and not call.text
+            read = _of_responses if of_responses else _of_completions
             text, finish, usage = read(body)
             text, finish = stopped(text, finish, call.sampling.stop)
-            return Answer(text, finish, usage, str(body.get("model") or self.model), room)
+            logprobs = None
+            if call.top:
+                words = _words_of_responses(body) if of_responses else _words_of_completions(body)
+                logprobs = _first_tokens(words)
+            model = str(body.get("model") or self.model)
+            return Answer(text, finish, usage, model, room, logprobs)
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise CallError(Fault.GARBLED, f"{type(error).__name__}: {error}") from None
 
     def _chat(self, call: Call) -> dict[str, Any]:
         arguments: dict[str, Any] = {
             "model": self.model,
-            "messages": _messages(call),
+            "messages": messages_of(call),
             "seed": call.seed,
         }
         if self.own:  # servers know the old word for it, OpenAI's newer models only the new one
@@ -181,6 +196,8 @@ class OpenAIEndpoint:
             }
         if call.sampling.stop:
             arguments["stop"] = list(call.sampling.stop)
+        if call.top:
+            arguments |= {"logprobs": True, "top_logprobs": call.top}
         return arguments | self._sampling(call)
 
     def _text(self, call: Call) -> dict[str, Any]:
@@ -197,7 +214,7 @@ class OpenAIEndpoint:
     def _input(self, call: Call) -> dict[str, Any]:
         arguments: dict[str, Any] = {
             "model": self.model,
-            "input": _messages(call),
+            "input": messages_of(call),
             "max_output_tokens": call.sampling.max_tokens + self.thinking,
             "store": False,
         }
@@ -206,6 +223,9 @@ class OpenAIEndpoint:
         if call.schema is not None:
             form = {"type": "json_schema", "name": "answer", "strict": True, "schema": call.schema}
             arguments["text"] = {"format": form}
+        if call.top:
+            told = {"include": ["message.output_text.logprobs"], "top_logprobs": call.top}
+            arguments |= told
         return arguments | self._sampling(call)
 
     def _sampling(self, call: Call) -> dict[str, Any]:
@@ -213,7 +233,7 @@ class OpenAIEndpoint:
             return {}
         sampling = call.sampling
         arguments: dict[str, Any] = {"temperature": sampling.temperature, "top_p": sampling.top_p}
-        if self.own:
+        if self.own and not call.top:  # which wants the probabilities of all tokens
             arguments["extra_body"] = {"top_k": sampling.top_k}
         return arguments
 
@@ -225,7 +245,7 @@ def _effort(model: str) -> tuple[str, int]:
     return "", 0
 
 
-def _messages(call: Call) -> list[dict[str, str]]:
+def messages_of(call: Call) -> list[dict[str, str]]:
     return [{"role": message.role, "content": message.content} for message in call.conversation]
 
 
@@ -237,14 +257,18 @@ def _of_completions(body: dict[str, Any]) -> tuple[str, FinishReason, Usage]:
     finish = FINISH[choice["finish_reason"]]
     if refusal := message.get("refusal"):
         text, finish = refusal, "refusal"
+    return text, finish, usage_of(body)
+
+
+def usage_of(body: dict[str, Any]) -> Usage:
+    """Of completions; nothing where it is not told."""
     used = body.get("usage") or {}
     details = used.get("prompt_tokens_details") or {}
-    usage = Usage(
+    return Usage(
         input=used.get("prompt_tokens", 0),
         output=used.get("completion_tokens", 0),
         cached=details.get("cached_tokens") or 0,
     )
-    return text, finish, usage
 
 
 def _of_responses(body: dict[str, Any]) -> tuple[str, FinishReason, Usage]:
@@ -266,9 +290,40 @@ def _of_responses(body: dict[str, Any]) -> tuple[str, FinishReason, Usage]:
     return text, finish, usage
 
 
-def _explained() -> AbstractContextManager[None]:
+def _words_of_completions(body: dict[str, Any]) -> list[dict[str, Any]]:
+    """An answer's tokens with their log-probabilities; empty when it does not tell them."""
+    return (body["choices"][0].get("logprobs") or {}).get("content") or []
+
+
+def _words_of_responses(body: dict[str, Any]) -> list[dict[str, Any]]:
+    for item in body["output"]:
+        for part in item["content"] if item["type"] == "message" else ():
+            if part["type"] == "output_text":
+                return part.get("logprobs") or []
+    return []
+
+
+def _first_tokens(words: list[dict[str, Any]]) -> TokenLogprobs | None:
+    """The likeliest tokens in the first place; ValueError when these are no probabilities."""
+    top = words[0].get("top_logprobs") if words else None
+    if not top:
+        return None
+    said, *others = top
+    # vLLM lists what it said before the others, however unlikely: it is there by chance
+    listed_first = bool(others) and said["token"] == words[0]["token"]
+    if listed_first and said["logprob"] < min(each["logprob"] for each in others):
+        top = others
+    found = tuple((str(each["token"]), float(each["logprob"])) for each in top)
+    if not all(logprob <= ROUNDING for _, logprob in found):  # nan neither
+        raise ValueError("its log-probabilities are above 0")
+    if sum(math.exp(logprob) for _, logprob in found) > 1 + ROUNDING:
+        raise ValueError("its probabilities add up to more than 1")
+    return found
+
+
+def our_errors() -> AbstractContextManager[None]:
     return explained(openai, lambda error, _: error.code in USED_UP)
 
 
-def _room(headers: Mapping[str, str]) -> Room:
+def room_of(headers: Mapping[str, str]) -> Room:
     return room_left(headers, "x-ratelimit-remaining-{}", "x-ratelimit-reset-{}")

@@ -42,6 +42,7 @@ class Address:
     base: str
     model: str
     responses: bool = False
+    scored: bool = False
 
 
 def check_served(name: str) -> None:
@@ -67,14 +68,20 @@ def address_of(name: str) -> Address:
         if base:
             _check_url(base, PROVIDERS[kind].address)
         return Address(kind, base, model, responses)
-    url, _, model = name.partition("#")
+    url, _, named = name.partition("#")
     _check_url(url, "the name")
+    model, question, option = named.partition("?")
+    if question and option != "score=vllm":
+        raise ModelError(
+            f"{name!r} ends in an option that there is not. The only one is ?score=vllm, for a vLLM"
+            f" server that is to score replies: '{url}#{model}?score=vllm'."
+        )
     if not MODEL.fullmatch(model):
         raise ModelError(
             f"{name!r} does not say which of the server's models it means. Add it after a #, for"
             f" example {KINDS['http']!r}."
         )
-    return Address(kind, url.rstrip("/"), model)
+    return Address(kind, url.rstrip("/"), model, scored=bool(question))
 
 
 def served_identity(name: str) -> str:
@@ -93,6 +100,12 @@ def open_endpoint(name: str, connections: int) -> Endpoint:
 
         return AnthropicEndpoint(
             called, address.model, base_url=base, key=_key("anthropic"), connections=connections
+        )
+    if address.scored:
+        from character.models.vllm_api import VLLMEndpoint
+
+        return VLLMEndpoint(
+            called, address.model, address.base, key=_key("http"), connections=connections
         )
     from character.models.openai_api import OpenAIEndpoint
 

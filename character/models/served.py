@@ -9,6 +9,7 @@ generation that says so; it is never cached, and it never ends a run unless fail
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
@@ -16,10 +17,20 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from character.errors import ModelError
-from character.models.base import Generation, OnDone, Request, Sampling, Scorable, Score
+from character.models.base import (
+    Choice,
+    Conversation,
+    Generation,
+    OnDone,
+    Request,
+    Sampling,
+    Scorable,
+    Score,
+)
 from character.models.batches import Batches, Outcome
 from character.models.budget import Budget
 from character.models.cache import Entry, RequestCache, key_of, now
+from character.models.choices import VERDICTS, check_options, choice_in
 from character.models.config import RequestsConfig
 from character.models.endpoint import (
     AGAIN,
@@ -39,6 +50,8 @@ ENOUGH = 20  # requests, before their share of failures says something
 HOPELESS = 0.5  # share of failures that ends even a smaller run
 READY = 1024  # answers that may wait for the caller
 GATHER = 0.02  # seconds
+TOP = 20  # first tokens that are asked for; OpenAI and vLLM give no more
+SCORING = Sampling(max_tokens=1, temperature=0.0)  # nothing is written, but a server wants one
 
 CANCELLED = CallError(Fault.CONNECTION, "cancelled")
 
@@ -79,8 +92,6 @@ def tallies(recorded: Sequence[Mapping[str, Any]] | None) -> dict[str, Tally]:
 class ServedModel:
     """A ChatModel over one endpoint. Use it from one thread; close it when done."""
 
-    can_score = False
-
     def __init__(
         self,
         endpoint: Endpoint,
@@ -90,8 +101,10 @@ class ServedModel:
         price: Price | None = None,
     ) -> None:
         self.name = endpoint.name
+        self.can_score = endpoint.can_score
         self.can_continue = endpoint.can_continue
         self.can_structure = endpoint.can_structure
+        self.can_choose = endpoint.can_choose
         self.endpoint, self.cache, self.price = endpoint, cache, price
         self.config = config or RequestsConfig()
         self.budget = budget or Budget()
@@ -121,6 +134,26 @@ class ServedModel:
         calls = [Call(r.conversation, sampling, r.seed, r.text, r.schema) for r in requests]
         if not self.can_continue and any(call.text for call in calls):
             raise ModelError(f"{self.name!r} answers conversations and cannot continue a document.")
+        return self._all(calls, on_done)
+
+    def choose(
+        self,
+        conversations: Sequence[Conversation],
+        options: Sequence[str],
+        on_done: OnDone = lambda count: None,
+    ) -> list[Choice]:
+        """From the likeliest first tokens that the endpoint tells (see `choices.choice_from`).
+
+        At temperature 1, because some servers tell what is left after their own sampling.
+        """
+        if not self.can_choose:
+            raise ModelError(f"{self.name!r} does not tell how likely an answer is.")
+        check_options(options)
+        sampling = Sampling(max_tokens=self.endpoint.least_tokens, temperature=1.0, top_p=1.0)
+        calls = [Call(conversation, sampling, top=TOP) for conversation in conversations]
+        return [choice_in(generation, options) for generation in self._all(calls, on_done)]
+
+    def _all(self, calls: Sequence[Call], on_done: OnDone) -> list[Generation]:
         found: list[Generation | None] = [None] * len(calls)
         for answered in self.stream(calls):
             for index, generation in answered:
@@ -138,7 +171,21 @@ class ServedModel:
             self._runner.run(answers.aclose())
 
     def score(self, items: Sequence[Scorable]) -> list[Score]:
-        raise ModelError(f"{self.name!r} does not tell how likely a given reply is.")
+        """Raises ModelError when a single reply cannot be scored; the others are kept."""
+        if not self.can_score:
+            raise ModelError(f"{self.name!r} does not tell how likely a given reply is.")
+        calls = [
+            Call(item.conversation, SCORING, reply=item.reply, ended=item.ended) for item in items
+        ]
+        found = self._all(calls, on_done=lambda count: None)
+        failed = [generation.failure for generation in found if generation.logprobs is None]
+        if failed:
+            raise ModelError(
+                f"{self.name}: {len(failed)} of {len(items)} replies could not be scored, the first"
+                f" because: {failed[0]}\nWhat is done is kept; the same command goes on from here."
+            )
+        told = [generation.logprobs or () for generation in found]
+        return [Score(math.fsum(p for _, p in tokens), len(tokens)) for tokens in told]
 
     def tally(self) -> Tally:
         """Of this model since it was opened."""
@@ -224,8 +271,7 @@ class ServedModel:
             return self._failed(outcome.result), None
         self.outcomes[outcome.result.finish] += 1
         self._count(outcome.dollars)
-        entry = Entry(self.name, call, outcome.result, 0.0, outcome.dollars, now())
-        return _generation(outcome.result, 0.0, outcome.dollars), entry
+        return self._answered(call, outcome.result, 0.0, outcome.dollars)
 
     async def _kept(self, done: list[Done]) -> Answered:
         entries = {key: entry for _, _, key, entry in done if entry}
@@ -288,8 +334,16 @@ class ServedModel:
                 await asyncio.sleep(wait)
             else:
                 self.outcomes[answer.finish] += 1
-                entry = Entry(self.name, call, answer, seconds, dollars, now())
-                return _generation(answer, seconds, dollars), entry
+                return self._answered(call, answer, seconds, dollars)
+
+    def _answered(
+        self, call: Call, answer: Answer, seconds: float, dollars: float | None
+    ) -> tuple[Generation, Entry | None]:
+        """The answer and its entry; none for one that lacks the log-probabilities asked for."""
+        generation = _generation(answer, seconds, dollars)
+        if call.top and answer.logprobs is None and answer.finish not in VERDICTS:
+            return generation, None
+        return generation, Entry(self.name, call, answer, seconds, dollars, now())
 
     async def _hedged(self, call: Call) -> Attempt:
         """One attempt; with `hedge` a second beside it when that is slow. Both are paid for."""
@@ -388,4 +442,12 @@ async def _either(first: asyncio.Future[Attempt], second: asyncio.Future[Attempt
 
 def _generation(answer: Answer, seconds: float, dollars: float | None) -> Generation:
     usage = answer.usage
-    return Generation(answer.text, usage.output, answer.finish, usage, seconds, dollars)
+    return Generation(
+        answer.text,
+        usage.output,
+        answer.finish,
+        usage,
+        seconds,
+        dollars,
+        logprobs=answer.logprobs,
+    )

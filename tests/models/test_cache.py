@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -58,6 +59,8 @@ def test_an_answer_comes_back_whole(cache: RequestCache) -> None:
         {"seed": 1},
         {"text": "Once upon a time"},
         {"schema": {"type": "object"}},
+        {"top": 20},
+        {"reply": ""},
         {"sampling": Sampling(max_tokens=10, temperature=0.1)},
         {"sampling": Sampling(max_tokens=10, stop=("\n",))},
     ],
@@ -70,6 +73,49 @@ def test_the_key_joins_nothing_up() -> None:
     one = replace(CALL, conversation=(Message("user", "a"), Message("user", "b")))
     other = replace(CALL, conversation=(Message("user", 'a","b'),))
     assert key_of("m", one) != key_of("m", other)
+
+
+def test_a_key_stays_what_it_was() -> None:
+    """Answers that were paid for are found by these; from the first release on."""
+    assert key_of("m", CALL) == "8abb89fd9680541a9b0681399b0aa3b862fb590e"
+    assert key_of("m", CALL, cut=True) == "d35131406f06b0bd817934b303fa3b93ff80f7a2"
+
+
+def test_log_probabilities_come_back_exactly(cache: RequestCache) -> None:
+    asked = replace(CALL, top=20)
+    logprobs = (("A", -0.1), (" \ud83d", -1e-17), ("B", float("-inf")))
+    told = entry("A", 1, call=asked)
+    told = replace(told, answer=replace(told.answer, logprobs=logprobs))
+    keep(cache, told)
+    assert cache.get("m", asked) == told
+    assert cache.get("m", CALL) is None
+
+
+def test_a_score_of_a_reply_comes_back_exactly(cache: RequestCache) -> None:
+    for ended in (True, False):
+        asked = replace(CALL, reply="Yeast.", ended=ended)
+        told = entry("", 1, call=asked)
+        told = replace(told, answer=replace(told.answer, logprobs=(("Ye", -0.25), ("", -1.5))))
+        keep(cache, told)
+        assert cache.get("m", asked) == told
+    assert cache.get("m", replace(CALL, reply="Yeast")) is None
+
+
+def test_an_entry_from_before_log_probabilities_is_read(cache: RequestCache) -> None:
+    body = (
+        b'{"conversation":[["user","Why does bread rise?"]],"text":"","seed":0,"schema":null,'
+        b'"model":"m","sampling":{"max_tokens":10,"temperature":0.8,"top_k":50,"top_p":0.95,'
+        b'"stop":[]},"answer":{"text":"Yeast.","finish":"stop","model":"m-2026-01-01"},'
+        b'"usage":{"input":7,"output":2,"cached":3,"written":1},"seconds":0.5,"dollars":0.001,'
+        b'"at":"2026-11-20T10:00:00+00:00"}'
+    )
+    checksum = hashlib.blake2b(body, digest_size=CHECKSUM).digest()
+    with cache._env.begin(write=True) as transaction:
+        transaction.put(key_of("m", CALL).encode(), checksum + body)
+    assert cache.get("m", CALL) == entry()
+    keep(cache, entry())  # and it is written as it was
+    with cache._env.begin() as transaction:
+        assert transaction.get(key_of("m", CALL).encode()) == checksum + body
 
 
 def test_a_higher_limit_reuses_what_had_finished(cache: RequestCache) -> None:

@@ -3,7 +3,16 @@ from __future__ import annotations
 import pytest
 
 from character.errors import ModelError
-from character.models.base import GREEDY, ChatModel, Message, Request, Sampling, Scorable
+from character.models.base import (
+    GREEDY,
+    ChatModel,
+    Choice,
+    Conversation,
+    Message,
+    Request,
+    Sampling,
+    Scorable,
+)
 from character.models.fake import ScriptedModel
 
 
@@ -61,3 +70,33 @@ def test_it_scores_and_continues_only_where_it_says_so() -> None:
     with pytest.raises(ModelError, match="cannot continue"):
         ScriptedModel(["a"], can_continue=False).generate([Request(text="Once")], GREEDY)
     assert ScriptedModel(["upon"]).generate([Request(text="Once")], GREEDY)[0].text == "upon"
+
+
+def test_a_choice_comes_from_the_probabilities_in_the_script() -> None:
+    questions: list[Conversation] = [(Message("user", "A or B?"),), (Message("user", "And now?"),)]
+    told = {"A or B?": {"A": 0.6, "B": 0.2}, "And now?": {"tie": 1.0}}
+    model = ScriptedModel(choose=lambda conversation, _: told[conversation[-1].content])
+    done: list[int] = []
+    first, second = model.choose(questions, ["A", "B", "tie"], done.append)
+    assert first.probabilities == pytest.approx({"A": 0.75, "B": 0.25, "tie": 0.0})
+    assert first.mass == pytest.approx(0.8)
+    assert second == Choice({"A": 0.0, "B": 0.0, "tie": 1.0}, 1.0)
+    assert (model.chosen, done) == (questions, [2])
+
+
+def test_a_script_may_fail_to_choose() -> None:
+    failed = Choice({}, 0.0, "refusal")
+    model = ScriptedModel(choose=lambda conversation, options: failed)
+    assert model.choose([()], ["A", "B"]) == [failed]
+
+
+def test_it_chooses_only_where_it_says_so_and_only_among_its_options() -> None:
+    assert ScriptedModel(choose=lambda conversation, options: {}).can_choose
+    assert not ScriptedModel(["a"]).can_choose
+    with pytest.raises(ModelError, match="cannot choose"):
+        ScriptedModel(["a"]).choose([()], ["A", "B"])
+    model = ScriptedModel(choose=lambda conversation, options: {"C": 1.0})
+    with pytest.raises(ValueError, match="not among"):
+        model.choose([()], ["A", "B"])
+    with pytest.raises(ValueError, match="two or more"):
+        model.choose([()], ["A"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -173,6 +174,76 @@ def test_reply_states_times_the_output_embedding_are_the_logits(
             expected = tiny_model(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 : -1]
             found = tiny_model.get_output_embeddings()(states)
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+
+
+# --- choosing ---
+
+
+def test_choices_are_a_softmax_over_plain_forward_passes(
+    local: LocalModel, tiny_model: PreTrainedModel
+) -> None:
+    options = ("A", "B", "tie", "does-not-apply", "Yeast eats sugar")
+    done: list[int] = []
+    found = local.choose(conversations(), options, done.append)
+    assert sum(done) == len(found) == len(conversations())
+    for conversation, choice in zip(conversations(), found, strict=True):
+        prompt = local.conversation_ids(conversation)
+        weights = {
+            option: math.exp(plain_logprob(tiny_model, prompt, local.tokenizer(option).input_ids))
+            for option in options
+        }
+        total = sum(weights.values())
+        expected = {option: weight / total for option, weight in weights.items()}
+        assert choice.probabilities == pytest.approx(expected, abs=1e-4)
+        assert choice.mass == pytest.approx(total, rel=1e-3)
+        assert not choice.failure
+
+
+def test_the_mass_is_what_all_tokens_that_are_options_hold(local: LocalModel) -> None:
+    """Of the vocabulary, every visible word that begins no other."""
+    words = {local.tokenizer.decode([i]): i for i in range(len(local.tokenizer))}
+    visible = [w for w in words if w.strip() == w and w and "\ufffd" not in w]
+    alone = [w for w in visible if local.tokenizer(w).input_ids == [words[w]]]
+    fair = [w for w in alone if not any(o != w and w.startswith(o) for o in alone)]
+    (found,) = local.choose(conversations()[:1], fair)
+    import torch
+
+    with torch.no_grad():
+        ids = torch.tensor([local.conversation_ids(conversations()[0])])
+        local.model.set_attn_implementation("eager")
+        probabilities = local.model(ids).logits[0, -1].softmax(-1)
+    expected = sum(float(probabilities[words[w]]) for w in fair)
+    assert found.mass == pytest.approx(expected, rel=1e-4)
+    assert 0 < found.mass < 1
+
+
+def test_choices_in_many_passes_are_the_same(
+    local: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_once = local.choose(conversations(), ("A", "B"))
+    monkeypatch.setattr("character.models.local.ROWS", 3)
+    done: list[int] = []
+    apart = local.choose(conversations(), ("A", "B"), done.append)
+    assert done == [3, 3, 3, 1]
+    for one, other in zip(at_once, apart, strict=True):
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-4)
+    assert local.choose([], ("A", "B")) == []
+
+
+def test_options_that_begin_one_another_are_refused(local: LocalModel) -> None:
+    with pytest.raises(ValueError, match="begins the option 'Bread'"):
+        local.choose(conversations()[:1], ("A", "B", "Bread"))
+
+
+def test_options_that_the_tokenizer_writes_alike_are_refused(
+    local: LocalModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from character.errors import ModelError
+
+    unknown = {"是": [0], "否": [0], "A": [5]}
+    monkeypatch.setattr(local, "reply_ids", lambda item: unknown[item.reply])
+    with pytest.raises(ModelError, match="cannot tell '否' and '是' apart"):
+        local.choose(conversations()[:1], ("是", "A", "否"))
 
 
 # --- generating ---

@@ -31,6 +31,7 @@ def no_keys(monkeypatch: pytest.MonkeyPatch) -> None:
             Address("http", "http://localhost:8000/v1", "meta/llama"),
         ),
         ("https://h/v1/#llama3.2:1b", Address("http", "https://h/v1", "llama3.2:1b")),
+        ("http://h/v1#a/b?score=vllm", Address("http", "http://h/v1", "a/b", scored=True)),
     ],
 )
 def test_a_name_is_taken_apart(name: str, address: Address) -> None:
@@ -45,6 +46,9 @@ def test_a_name_is_taken_apart(name: str, address: Address) -> None:
         ("anthropic:x?api=responses", "is not a model name"),
         ("http://localhost:8000/v1", "Add it after a #"),
         ("http://localhost:8000/v1#", "Add it after a #"),
+        ("http://h/v1#x?score=llama", "The only one is \\?score=vllm"),
+        ("http://h/v1#x?", "The only one is"),
+        ("http://h/v1#?score=vllm", "Add it after a #"),
         ("http://#x", "no http:// or https:// address"),
         ("http://[::1#x", "no http:// or https:// address"),
     ],
@@ -97,6 +101,7 @@ def test_an_endpoint_opens_without_asking_anything(
     endpoint = open_endpoint(name, 4)
     assert endpoint.name == name
     assert endpoint.can_continue == name.startswith("http")
+    assert endpoint.can_choose == (not name.startswith("anthropic"))
 
 
 def test_names_are_checked_without_loading_an_sdk() -> None:
