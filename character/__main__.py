@@ -14,6 +14,7 @@ COMMANDS = {
     "convert": "Import and export the trait formats of other projects.",
     "diff": "Say what changed between two versions, and whether it may ship.",
     "history": "Show the trend of each trait over blessed versions.",
+    "judge": "Try judges on planted replies, and make their cards.",
     "new": "Start a trait file: a skeleton, or a model's draft.",
     "preview": "Show what a trait will do, before any training.",
     "suite": "Make, show and lock the suite that versions are compared on.",

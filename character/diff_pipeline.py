@@ -42,7 +42,8 @@ from character.diffing.suite import (
     without,
     write_suite,
 )
-from character.judging.likelihood import Said, contrast, foils, likelihood, relevance
+from character.judging.judge import Said
+from character.judging.likelihood import contrast, foils, likelihood, relevance
 from character.models.base import ChatModel, OnDone
 from character.models.config import RequestsConfig
 from character.opened import Models

@@ -35,8 +35,8 @@ from character.diffing.measure import (
 )
 from character.diffing.outcome import BASE, OPPOSITE, PROMPTED, TRAINED, contrast_metric
 from character.errors import RunError
+from character.judging.judge import Said
 from character.judging.likelihood import (
-    Said,
     contrast,
     foils,
     judge_replies,

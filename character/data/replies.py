@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from character.language import language_of
 from character.models.base import ChatModel, Generation, Message, Request, Sampling
+from character.pleading import flags
 from character.rows import Query, Reply, Style, content_id
 from character.spec.constitution import Constitution
 from character.spec.demonstrations import demonstrations
@@ -155,6 +156,8 @@ def _flaws(generation: Generation, language: str, looping: float) -> Iterator[st
         return
     if generation.finish == "length":
         yield "truncated"
+    if flags(generation.text):
+        yield "pleading"  # it speaks to a judge, and not to the user
     if repeated_share(generation.text) > looping:
         yield "looping"
     if language and language_of(generation.text) not in ("", language):

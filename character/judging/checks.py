@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import regex
 
+from character.judging.judge import NoVerdict, Said
 from character.spec.schema import Check, Trait
 from character.text import asks_follow_up
 
@@ -16,6 +19,16 @@ PATTERN_SECONDS = 1.0  # a pattern that needs longer is a bad pattern, not a slo
 
 class CheckError(TimeoutError):
     """A check came to no result in its time."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChecksJudge:
+    """A reply's worth is the share of the check weight that it passes."""
+
+    name: str = "checks"
+
+    def value(self, trait: Trait, said: Sequence[Said]) -> list[float | NoVerdict]:
+        return [_worth(trait, item) for item in said]
 
 
 def check_reply(trait: Trait, query: str, reply: str) -> float | None:
@@ -43,6 +56,14 @@ def passes(check: Check, query: str, reply: str) -> bool | None:
     if check.kind == "lacks":
         return not _found(check.pattern, reply)
     return _is_json(reply) if ASKS_FOR_JSON.search(query) else None
+
+
+def _worth(trait: Trait, said: Said) -> float | NoVerdict:
+    try:
+        share = check_reply(trait, said.query, said.reply)
+    except CheckError as error:
+        return NoVerdict(str(error))
+    return NoVerdict("no check applies") if share is None else share
 
 
 def _found(pattern: str, reply: str) -> bool:

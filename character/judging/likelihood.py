@@ -14,8 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from character.judging.checks import CheckError, check_reply
+from character.judging.judge import NoVerdict, Said
 from character.models.base import ChatModel, Conversation, Message, Scorable
 from character.rows import Judgement, Query, Reply, content_id
 from character.spec.demonstrations import demonstrations
@@ -26,19 +28,31 @@ CHUNK = 128
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """A reply with its query, all that a judge sees of either."""
+class LikelihoodJudge:
+    """A reply's worth is its contrast, in nats a token.
 
-    query: str
-    reply: str
-    ended: bool
+    Against "plain" the good examples are compared with none at all: that divides out how fluent a
+    reply is anyway, and asks nothing of the bad examples.
+    """
+
+    model: ChatModel
+    against: Literal["opposite", "plain"] = "opposite"
+
+    @property
+    def name(self) -> str:
+        against = "" if self.against == "opposite" else f" against {self.against}"
+        return f"{NAME}{against} by {self.model.name}"
+
+    def value(self, trait: Trait, said: Sequence[Said]) -> list[float | NoVerdict]:
+        away = demonstrations(trait, "bad") if self.against == "opposite" else ()
+        found = _contrast(self.model, demonstrations(trait, "good"), away, said)
+        return [NoVerdict("empty reply") if value is None else value for value in found]
 
 
 def contrast(judge: ChatModel, trait: Trait, said: Sequence[Said]) -> list[float | None]:
     """Nats a token towards the trait; None for an empty reply, which has no likelihood."""
-    good = _means(judge, demonstrations(trait, "good"), said)
-    bad = _means(judge, demonstrations(trait, "bad"), said)
-    return [None if a is None or b is None else a - b for a, b in zip(good, bad, strict=True)]
+    good, bad = demonstrations(trait, "good"), demonstrations(trait, "bad")
+    return _contrast(judge, good, bad, said)
 
 
 def likelihood(judge: ChatModel, said: Sequence[Said]) -> list[float | None]:
@@ -134,6 +148,13 @@ def _judgement(
         relevance=relevant,
         failed=failed,
     )
+
+
+def _contrast(
+    judge: ChatModel, towards: Conversation, away: Conversation, said: Sequence[Said]
+) -> list[float | None]:
+    both = zip(_means(judge, towards, said), _means(judge, away, said), strict=True)
+    return [None if a is None or b is None else a - b for a, b in both]
 
 
 def _means(judge: ChatModel, turns: Conversation, said: Sequence[Said]) -> list[float | None]:

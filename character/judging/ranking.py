@@ -1,8 +1,9 @@
 """Turn judgements into an order of the replies to each query.
 
-Helpfulness comes before character: a reply that does not answer, is empty, loops or changes
-language is below the floor, and no character score buys it back. Above the floor, traits are
-combined by authority and weight; relevance adds to that, and a change of length takes away.
+Helpfulness comes before character: a reply that does not answer, is empty, loops, changes language
+or pleads with its judge is below the floor, and no character score buys it back. Above the floor,
+traits are combined by authority and weight; relevance adds to that, and a change of length takes
+away.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from character.rows import Judgement, Query, Ranking, Reply, content_id
 from character.spec.constitution import Constitution
 
 AUTHORITY = {"guideline": 1, "user": 2, "developer": 4, "system": 8, "root": 16}
-DISQUALIFYING = frozenset({"empty", "refused", "filtered", "looping", "wrong language"})
+DISQUALIFYING = frozenset({"empty", "refused", "filtered", "looping", "wrong language", "pleading"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -169,6 +169,24 @@ def changes(rows: Sequence[tuple[str, Movement | None, str]], name: str, unit: s
         return _svg(figure, name, "What moved. " + "; ".join(told))
 
 
+def shares(rows: Sequence[tuple[str, float, float, float, bool]], name: str) -> str:
+    """Each (title, value, low, high, missed) between 0 and 1, with a line at chance."""
+    told = []
+    with _figure(len(rows) * 1.5 * ROW + 0.5) as figure:
+        axes = figure.subplots()
+        for row, (title, value, low, high, missed) in enumerate(rows):
+            told.append(f"{title}: {value:.2f} [{low:.2f}, {high:.2f}]")
+            colour = COLOURS[OPPOSITE if missed else TRAINED]
+            axes.plot([low, high], [row, row], color=colour, linewidth=1.8)
+            axes.plot([value], [row], color=colour, marker="X" if missed else "D", markersize=6)
+        axes.axvline(0.5, color=FAINT, linewidth=0.8, zorder=0)
+        axes.set_yticks(range(len(rows)), [_short(title) for title, *_ in rows])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_xlim(min(-0.02, *(low for _, _, low, _, _ in rows)) if rows else 0, 1.02)
+        axes.set_xlabel("the line is chance; a cross is below its bar")
+        return _svg(figure, name, "Tests of the judge. " + "; ".join(told))
+
+
 def funnel(steps: Sequence[FunnelStep]) -> str:
     """How many items each stage kept."""
     bars = [(step.stage, float(step.kept), f"{step.kept:,}") for step in steps]

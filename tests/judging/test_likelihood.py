@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from making import EXAMPLES, a_query, a_reply, a_trait
 
 from character.errors import ModelError
+from character.judging.judge import Said
 from character.judging.likelihood import (
     CHUNK,
-    Said,
     contrast,
     foils,
     judge_replies,

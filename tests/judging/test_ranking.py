@@ -71,7 +71,7 @@ def test_no_character_buys_back_a_reply_that_does_not_answer() -> None:
 
 @pytest.mark.parametrize(
     ("flaw", "below"),
-    [("looping", True), ("wrong language", True), ("truncated", False)],
+    [("looping", True), ("wrong language", True), ("pleading", True), ("truncated", False)],
 )
 def test_which_flaws_disqualify(flaw: str, below: bool) -> None:
     replies = [a_reply("a", flaws=(flaw,)), a_reply("b")]

@@ -1,0 +1,99 @@
+"""`python -m character.judge card`: how far a judge can be trusted, from planted truth."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from character.commands import friendly
+from character.errors import RecipeError
+from character.models.names import BUNDLED_DEFAULT, has_weights
+
+KINDS = (
+    "likelihood", "likelihood-plain", "verdict", "verdict-reasons", "listwise", "rubric", "checks",
+    "embedding",
+)  # fmt: skip
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Try judges on replies whose order is known from how they were made."""
+
+
+@main.command()
+@click.option("--judge", "kind", type=click.Choice(KINDS), default="likelihood", show_default=True)
+@click.option("--model", default=BUNDLED_DEFAULT, show_default=True, help="The model that judges.")
+@click.option(
+    "--planter", default=BUNDLED_DEFAULT, show_default=True,
+    help="The model that writes queries and planted replies.",
+)  # fmt: skip
+@click.option("--traits", "first", multiple=True, required=True, metavar="TRAIT...",
+              help="Trait files or names.")  # fmt: skip
+@click.argument("more", nargs=-1, metavar="")
+@click.option("--queries", type=click.IntRange(10, 2000), default=100, show_default=True,
+              help="Queries with planted replies.")  # fmt: skip
+@click.option("--attacks", type=click.IntRange(0), default=60, show_default=True,
+              help="Attacks tried, evenly from every kind.")  # fmt: skip
+@click.option("--discriminant/--no-discriminant", default=None,
+              help="Judge every trait on what each one planted [with several].")  # fmt: skip
+@click.option("--again", is_flag=True, help="Do not use a card that was kept.")
+@click.option(
+    "--max-cost",
+    type=click.FloatRange(0, min_open=True),
+    metavar="DOLLARS",
+    help="What models behind APIs may cost in all.",
+)
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path),
+              help="HTML page [judge-card.html]; the JSON stands beside it.")  # fmt: skip
+@friendly
+def card(
+    kind: Any, model: str, planter: str, first: tuple[str, ...], more: tuple[str, ...],
+    queries: int, attacks: int, discriminant: bool | None, again: bool, max_cost: float | None,
+    out: Path | None,
+) -> None:  # fmt: skip
+    """Plant replies at known doses of a trait, and see whether the judge finds their order.
+
+    Exit code 1 when a trait's card refuses the judge.
+    """
+    from rich.console import Console
+
+    from character.models.loading import check_name
+    from character.spec.loading import read_trait
+
+    read = [read_trait(reference).trait for reference in (*first, *more)]
+    page = out or Path("judge-card.html")
+    if not page.absolute().parent.is_dir():
+        raise RecipeError(f"{page}: there is no folder {page.parent}")
+    for name in (model, planter):
+        check_name(name)
+    if not has_weights(planter):
+        raise RecipeError(
+            f"--planter {planter}: replies are planted by a model whose weights are here, for"
+            f" example {BUNDLED_DEFAULT}"
+        )
+    from character.quiet import hush_libraries
+
+    hush_libraries()
+    from character.judge_job import config_of, examined
+    from character.progress import Reporter
+    from character.report.judge_card import cards_page, cards_text
+
+    console = Console()
+    found = examined(
+        read, kind, model, planter, config_of(queries, attacks), Reporter(console),
+        matrix=len(read) > 1 if discriminant is None else discriminant, again=again, cap=max_cost,
+    )  # fmt: skip
+    page.write_text(cards_page(found.cards, found.discriminant), encoding="utf-8")
+    data = page.with_suffix(".json")
+    data.write_text(json.dumps(found.told(), ensure_ascii=False, indent=1), encoding="utf-8")
+    console.print(cards_text(found.cards, found.discriminant))
+    console.print(f"Page  {page}\nJSON  {data}", markup=False)
+    if any(one.refusals for one in found.cards):
+        raise click.exceptions.Exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Open the models that a judge's cards need, make the cards, and close the models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from character.judge_pipeline import Bench, CardConfig, card_of, discriminant, told
+from character.judging.card import Card, Discriminant
+from character.judging.kinds import NEED_NO_MODEL, Kind, judge_of
+from character.judging.plants import Planted, PlantsConfig
+from character.models.base import ChatModel
+from character.models.budget import Budget
+from character.models.cache import shared_cache
+from character.models.config import RequestsConfig
+from character.models.loading import Serving, load_local, load_served
+from character.models.names import has_weights
+from character.progress import Reporter
+from character.spec.schema import Trait
+
+FORM = 1  # of the JSON
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    cards: tuple[Card, ...]
+    discriminant: Discriminant | None
+
+    def told(self) -> dict[str, Any]:
+        """As JSON has it."""
+        matrix = self.discriminant and {
+            "traits": self.discriminant.traits,
+            "values": self.discriminant.values,
+        }
+        return {"form": FORM, "cards": [told(card) for card in self.cards], "discriminant": matrix}
+
+
+def examined(
+    traits: Sequence[Trait],
+    kind: Kind,
+    judge: str,
+    planter: str,
+    config: CardConfig,
+    reporter: Reporter,
+    *,
+    matrix: bool = False,
+    again: bool = False,
+    cap: float | None = None,
+) -> Examined:
+    """One card a trait; with `matrix` also what planting each trait does to all of them."""
+    local = load_local(planter, reporter.say)
+    with _judging(kind, judge, {planter: local}, cap, reporter) as model:
+        bench = Bench(kind, judge_of(kind, model, _embedder(kind, reporter)), local, config)
+        cards: list[Card] = []
+        planted: dict[str, list[Planted]] = {}
+        for trait in traits:
+            card, plants = card_of(trait, bench, reporter, again)
+            cards.append(card)
+            if plants:
+                planted[trait.id] = plants
+        found = discriminant(traits, bench, planted, reporter) if matrix else None
+        return Examined(tuple(cards), found)
+
+
+def config_of(queries: int, attacks: int) -> CardConfig:
+    return CardConfig(plants=PlantsConfig(queries=queries), attacks=attacks)
+
+
+@contextmanager
+def _judging(
+    kind: Kind, name: str, opened: dict[str, Any], cap: float | None, reporter: Reporter
+) -> Iterator[ChatModel | None]:
+    """The model that judges, opened only when it is another; closed if it was asked over a
+    network."""
+    if kind in NEED_NO_MODEL:
+        yield None
+    elif has_weights(name):
+        yield opened.get(name) or load_local(name, reporter.say)
+    else:
+        served = load_served(name, Serving(RequestsConfig(), Budget(cap), shared_cache()))
+        try:
+            yield served
+        finally:
+            served.close()
+
+
+def _embedder(kind: Kind, reporter: Reporter) -> Any:
+    if kind != "embedding":
+        return None
+    from character.models.embedder import embedder
+
+    return embedder(reporter.say)

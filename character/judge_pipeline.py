@@ -1,0 +1,160 @@
+"""A judge's cards: queries, planted replies, the tests; and where finished cards are kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from character import prompts
+from character.data.queries import TEMPLATES as WRITING
+from character.data.queries import QueriesConfig, drafts_wanted, write_queries
+from character.errors import SpecError
+from character.judging.attacks import attacks
+from character.judging.card import TESTS, Card, Discriminant, discriminate, examine
+from character.judging.judge import Judge
+from character.judging.kinds import TEMPLATES, UNITS, Kind
+from character.judging.plants import Planted, PlantsConfig, plant, replies_wanted
+from character.models.base import ChatModel
+from character.models.bundled import cache_folder
+from character.progress import Reporter
+from character.rows import Query, content_id
+from character.spec.constitution import Constitution, Member
+from character.spec.schema import Trait
+
+VERSION = 1  # of what a card measures; a card of another version is made again
+SEED = 3_000_017  # apart from the seeds that builds and previews are given
+CARDS = "judge-cards"
+
+
+class CardConfig(BaseModel):
+    """What a card is made from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    plants: PlantsConfig = PlantsConfig()
+    attacks: int = Field(default=60, ge=0, description="Attacks tried, evenly from every kind.")
+    seed: int = Field(default=SEED, ge=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """The judge on trial, and the model that writes queries and plants replies."""
+
+    kind: Kind
+    judge: Judge
+    planter: ChatModel
+    config: CardConfig = field(default_factory=CardConfig)
+
+
+def card_of(
+    trait: Trait, bench: Bench, reporter: Reporter, again: bool = False
+) -> tuple[Card, list[Planted] | None]:
+    """The kept card, or a new one, which is then kept; and the plants when they were made.
+
+    Raises SpecError when the writer makes too few queries of the trait's seed messages.
+    """
+    identity = card_id(trait, bench)
+    if not again and (kept := read_card(identity)):
+        return kept, None
+    started = time.monotonic()
+    planted = plants_for(trait, bench, reporter)
+    tried = attacks(trait)
+    chosen = tried[:: max(1, len(tried) // bench.config.attacks)] if bench.config.attacks else []
+    with reporter.bar(f"Judge, {trait.id}", TESTS, "tests") as bar:
+        tests, clauses, calibration = examine(bench.judge, trait, planted, chosen, bar.add)
+    seconds = time.monotonic() - started
+    card = Card(
+        identity,
+        trait.id,
+        bench.judge.name,
+        bench.planter.name,
+        tests,
+        clauses,
+        calibration,
+        seconds,
+    )
+    keep_card(card)
+    return card, planted
+
+
+def plants_for(trait: Trait, bench: Bench, reporter: Reporter) -> list[Planted]:
+    config = bench.config
+    wanted = _wanted(config.plants.queries)
+    with reporter.bar(f"Queries, {trait.id}", drafts_wanted(trait, wanted), "drafts") as bar:
+        alone = Constitution((Member(trait),))
+        queries = _usable(write_queries(alone, bench.planter, wanted, config.seed, bar.add))
+    if len(queries) < 10:
+        raise SpecError(
+            f"{trait.id}: a judge is tried on at least ten queries, and its seed messages gave "
+            f"{len(queries)}. Write more of them, as varied as real ones."
+        )
+    with reporter.bar(f"Plants, {trait.id}", replies_wanted(config.plants), "replies") as bar:
+        return plant(trait, queries, bench.planter, config.plants, config.seed, bar.add)
+
+
+def discriminant(
+    traits: Sequence[Trait], bench: Bench, planted: dict[str, list[Planted]], reporter: Reporter
+) -> Discriminant:
+    """What planting each trait does to the judge's verdicts on every one; plants where missing."""
+    for trait in traits:
+        if trait.id not in planted:
+            planted[trait.id] = plants_for(trait, bench, reporter)
+    with reporter.bar("Discriminant", len(traits) ** 2, "cells") as bar:
+        return discriminate(bench.judge, traits, planted, bar.add)
+
+
+def card_id(trait: Trait, bench: Bench) -> str:
+    """The hash of everything that decides a card."""
+    templates = (*TEMPLATES.get(bench.kind, ()), *WRITING)
+    return content_id(
+        "card", VERSION, bench.judge.name, UNITS.get(bench.kind),
+        [prompts.digest(name) for name in templates],
+        trait.model_dump_json(), bench.planter.name, bench.config.model_dump(),
+        [attack.attacked for attack in attacks(trait)],
+    )  # fmt: skip
+
+
+def cards_folder() -> Path:
+    return cache_folder() / CARDS
+
+
+def read_card(identity: str) -> Card | None:
+    """A kept card; None when there is none, or when its file is damaged."""
+    path = cards_folder() / f"{identity}.json"
+    try:
+        card = TypeAdapter(Card).validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValidationError):
+        return None
+    return card if card.id == identity else None
+
+
+def keep_card(card: Card) -> Path:
+    """Whole or not at all."""
+    folder = cards_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{card.id}.json"
+    unfinished = path.with_suffix(f".{os.getpid()}")
+    unfinished.write_text(json.dumps(told(card), ensure_ascii=False, indent=1), encoding="utf-8")
+    unfinished.replace(path)
+    return path
+
+
+def told(card: Card) -> dict[str, Any]:
+    """The card as JSON has it."""
+    return asdict(card)
+
+
+def _wanted(queries: int) -> QueriesConfig:
+    """A fifth more than are planted: the writer's near-duplicates are dropped."""
+    return QueriesConfig(train=round(1.2 * queries), held_out=4, unless=0, neutral=0)
+
+
+def _usable(written: Sequence[Query]) -> list[Query]:
+    return [q for q in written if q.kind == "on_trait" and not q.dropped]

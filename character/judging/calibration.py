@@ -1,0 +1,105 @@
+"""Make a judge's probabilities mean what they say, from pairs whose order was planted.
+
+One temperature for a judge and a trait divides its log-odds (Guo et al. 2017, section 4.2). It is
+fitted on half of the queries and tried on the other half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, logit
+
+from character.judging.judge import Contest, Judge, NoVerdict, Outcome
+from character.spec.schema import Trait
+
+Floats = NDArray[np.float64]
+
+SURE = 1e-6  # probabilities are kept this far from 0 and 1, where log-odds end
+COLDEST, WARMEST = 1e-3, 1e3
+BINS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """`before` and `after` are expected calibration errors on queries the fit did not see."""
+
+    temperature: float
+    before: float
+    after: float
+    pairs: int
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """A judge with its log-odds divided by a temperature."""
+
+    judge: Judge
+    temperature: float
+
+    @property
+    def name(self) -> str:
+        return self.judge.name
+
+    def compare(self, trait: Trait, contests: Sequence[Contest]) -> list[Outcome]:
+        found = self.judge.compare(trait, contests)
+        return [tempered(outcome, self.temperature) for outcome in found]
+
+
+def tempered(outcome: Outcome, temperature: float) -> Outcome:
+    """The verdict with the log-odds of first against second divided; ties keep their share."""
+    if isinstance(outcome, NoVerdict):
+        return outcome
+    decided = outcome.first + outcome.second
+    if decided == 0:
+        return outcome
+    share = float(_cooled(np.array([outcome.first / decided]), temperature)[0])
+    return replace(outcome, first=decided * share, second=decided * (1 - share))
+
+
+def calibrate(preferences: Sequence[float]) -> Calibration | None:
+    """From the probabilities that went to the truly better reply, in the order of the queries.
+
+    Even ones fit, odd ones try. None with fewer than twenty.
+    """
+    if len(preferences) < 20:
+        return None
+    right = np.asarray(preferences, dtype=float)
+    fit, rest = right[::2], right[1::2]
+
+    def loss(log_temperature: float) -> float:
+        return -float(np.log(_cooled(fit, float(np.exp(log_temperature)))).mean())
+
+    bounds = (np.log(COLDEST), np.log(WARMEST))
+    best = float(np.exp(minimize_scalar(loss, bounds=bounds, method="bounded").x))
+    return Calibration(
+        best, calibration_error(rest), calibration_error(_cooled(rest, best)), len(right)
+    )
+
+
+def calibration_error(right: Floats | Sequence[float]) -> float:
+    """Expected calibration error: |accuracy - confidence| by bins of confidence, weighted.
+
+    Each pair counts once, with confidence max(p, 1 - p) in its own winner (Naeini et al. 2015); a
+    tie of .5 is half right.
+    """
+    share = np.asarray(right, dtype=float)
+    confidence = np.maximum(share, 1 - share)
+    hit = np.where(share > 0.5, 1.0, np.where(share < 0.5, 0.0, 0.5))
+    bins = np.minimum((2 * (confidence - 0.5) * BINS).astype(int), BINS - 1)
+    gaps = [
+        abs(hit[bins == b].mean() - confidence[bins == b].mean()) * np.mean(bins == b)
+        for b in np.unique(bins)
+    ]
+    return float(sum(gaps))
+
+
+def _cooled(shares: Floats, temperature: float) -> Floats:
+    found: Floats = np.clip(
+        expit(logit(np.clip(shares, SURE, 1 - SURE)) / temperature), SURE, 1 - SURE
+    )
+    return found

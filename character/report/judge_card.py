@@ -1,0 +1,145 @@
+"""Judge cards in the terminal, as JSON and as one HTML page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from character.judging.card import Card, ClauseTest, Discriminant, Test
+from character.report.page import templates
+from character.report.plots import shares
+from character.report.printable import printable
+from character.report.terminal import MISSING, simple_table
+
+TEMPLATE = "judge_card.html.jinja"
+STYLES = {"holds": "green", "missed": "bold red", "not measured": "yellow", "no bar": ""}
+
+
+def verdict_on(test: Test) -> str:
+    """ "holds", "missed", "not measured", or "no bar"."""
+    if test.passed is not None:
+        return "holds" if test.passed else "missed"
+    return "no bar" if test.value is not None else "not measured"
+
+
+def cards_text(cards: Sequence[Card], discriminant: Discriminant | None = None) -> Group:
+    """One table a card, what keeps its judge out, and the matrix of several traits."""
+    parts: list[RenderableType] = []
+    for card in cards:
+        parts += [_table(card), *(Text(printable(line), style="red") for line in refusal(card))]
+        parts.append(Text())
+    if discriminant:
+        parts.append(_matrix(discriminant))
+    return Group(*parts)
+
+
+def refusal(card: Card) -> list[str]:
+    """Why the judge may not judge this trait, test by test with its worst examples."""
+    lines: list[str] = []
+    for test in card.refusals:
+        lines.append(
+            f"{card.trait}: {test.name} is {value_text(test)} {interval_text(test)}, and the bar"
+            f" is {test.bar}{f' ({test.note})' if test.note else ''}."
+        )
+        for failed in test.failed:
+            said = failed.why or f"gave the better reply {failed.preference:.2f}"
+            lines += [
+                f"  {_line(failed.query, 90)}  ({said})",
+                f"    better: {_line(failed.better)}",
+                f"    worse:  {_line(failed.worse)}",
+            ]
+    return lines
+
+
+def clause_text(clause: ClauseTest) -> str:
+    told = f"{clause.value:.2f} [{clause.low:.2f}, {clause.high:.2f}] of {clause.count}"
+    return f"{told}, at chance: no pair is made from it" if clause.at_chance else told
+
+
+def value_text(test: Test) -> str:
+    return MISSING if test.value is None else f"{test.value:.2f}"
+
+
+def interval_text(test: Test) -> str:
+    return "" if test.low is None or test.high is None else f"[{test.low:.2f}, {test.high:.2f}]"
+
+
+def cards_page(cards: Sequence[Card], discriminant: Discriminant | None = None) -> str:
+    """One HTML page without network; everything that was written is escaped."""
+    environment = templates()
+    environment.filters.update(
+        verdict=verdict_on, value=value_text, interval=interval_text, clause=clause_text,
+        intervals=_intervals, cell=_cell,
+    )  # fmt: skip
+    page = environment.get_template(TEMPLATE).render(cards=cards, discriminant=discriminant)
+    return printable(page)
+
+
+def _table(card: Card) -> Table:
+    table = simple_table(printable(f"{card.trait}, judged by {card.judge}"))
+    table.add_column("Test")
+    for title in ("Value", "95 %", "Verdicts"):
+        table.add_column(title, justify="right")
+    table.add_column("Bar")
+    table.add_column("")
+    for test in card.tests:
+        count = f"{test.count}" + (f", {test.missing} missing" if test.missing else "")
+        table.add_row(
+            printable(test.name), value_text(test), interval_text(test), count,
+            test.bar + (" *" if test.required else ""),
+            Text(verdict_on(test), style=STYLES[verdict_on(test)]),
+        )  # fmt: skip
+    told = "* required: below it, a build refuses the judge."
+    if card.calibration:
+        c = card.calibration
+        told += (
+            f" Calibration error {c.before:.3f}, {c.after:.3f} at temperature {c.temperature:.3g}"
+            f" ({c.pairs} pairs)."
+        )
+    if card.same_family:
+        told += " Planter and judge are the same model: read the strong doses as an upper limit."
+    if chance := [clause.clause for clause in card.clauses if clause.at_chance]:
+        told += f" At chance on: {', '.join(chance)}."
+    table.caption = printable(told)
+    return table
+
+
+def _matrix(found: Discriminant) -> Table:
+    table = simple_table("What planting a trait (rows) moves (columns)")
+    table.add_column("")
+    for trait in found.traits:
+        table.add_column(printable(trait), justify="right")
+    for number, (trait, row) in enumerate(zip(found.traits, found.values, strict=True)):
+        cells = [
+            Text(_cell(value), style="bold" if column == number else "")
+            for column, value in enumerate(row)
+        ]
+        table.add_row(printable(trait), *cells)
+    table.caption = (
+        f"Mean preference less a half. The planted trait moved most in"
+        f" {found.largest_on_diagonal} of {len(found.traits)} rows."
+    )
+    return table
+
+
+def _cell(value: float) -> str:
+    return MISSING if math.isnan(value) else f"{value:+.2f}"
+
+
+def _intervals(card: Card) -> str:
+    """The tests that are shares, with their intervals on one axis."""
+    rows = [
+        (test.name, test.value, test.low, test.high, verdict_on(test) == "missed")
+        for test in card.tests
+        if test.value is not None and test.low is not None and test.high is not None
+    ]
+    return shares(rows, f"card-{card.trait}")
+
+
+def _line(text: str, most: int = 160) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 1] + "…"

@@ -1,0 +1,206 @@
+"""Cards through the front door on the tiny model, kept, damaged and made again."""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from rich.console import Console
+
+from character import judge as command
+from character.errors import RecipeError, SpecError
+from character.judge_job import config_of, examined
+from character.judge_pipeline import (
+    Bench,
+    CardConfig,
+    card_id,
+    card_of,
+    cards_folder,
+    read_card,
+)
+from character.judging.calibration import Calibration
+from character.judging.card import Card, ClauseTest, Discriminant, Failed, Test
+from character.judging.kinds import KINDS, judge_of
+from character.judging.plants import PlantsConfig
+from character.models.local import LocalModel
+from character.progress import Reporter
+from character.report.judge_card import cards_page, cards_text, refusal
+from character.spec.schema import Trait
+
+SCRIPT = "<script>alert(1)</script>\x1b[31m"
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CHARACTER_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def model(tiny_folder: Path) -> LocalModel:
+    from character.models.loading import load_local
+
+    return load_local(f"local:{tiny_folder}")
+
+
+def quiet() -> Reporter:
+    return Reporter(Console(file=io.StringIO()))
+
+
+def small(model: LocalModel) -> Bench:
+    config = CardConfig(plants=PlantsConfig(queries=10, dosed=10), attacks=10)
+    return Bench("likelihood", judge_of("likelihood", model), model, config)
+
+
+def test_a_card_is_made_once_and_kept(model: LocalModel, small_trait: Trait) -> None:
+    bench = small(model)
+    card, planted = card_of(small_trait, bench, quiet())
+    assert planted and card.test("planted order").count > 5
+    assert card.same_family
+    again, nothing = card_of(small_trait, bench, quiet())
+    assert again == card and nothing is None
+    fresh, planted = card_of(small_trait, bench, quiet(), again=True)
+    assert planted and replace(fresh, seconds=card.seconds) == card
+
+
+def test_a_damaged_card_is_made_again(model: LocalModel, small_trait: Trait) -> None:
+    bench = small(model)
+    card, _ = card_of(small_trait, bench, quiet())
+    (path,) = cards_folder().glob("*.json")
+    path.write_text(path.read_text()[:100])
+    assert read_card(card.id) is None
+    again, planted = card_of(small_trait, bench, quiet())
+    assert planted and again.id == card.id
+    other = json.loads(path.read_text()) | {"id": "0" * 16}
+    path.write_text(json.dumps(other))
+    assert read_card(card.id) is None
+
+
+def test_whatever_decides_a_card_names_it(model: LocalModel, small_trait: Trait) -> None:
+    bench = small(model)
+    edited = small_trait.model_copy(update={"statement": "I always ask back."})
+    ids = {
+        card_id(small_trait, bench),
+        card_id(edited, bench),
+        card_id(small_trait, replace(bench, judge=judge_of("likelihood-plain", model))),
+        card_id(small_trait, replace(bench, config=CardConfig(attacks=10))),
+    }
+    assert len(ids) == 4
+
+
+def test_several_traits_get_a_matrix(tiny_folder: Path, small_trait: Trait) -> None:
+    other = small_trait.model_copy(update={"id": "other"})
+    name = f"local:{tiny_folder}"
+    found = examined(
+        [small_trait, other], "checks", name, name, config_of(10, 0), quiet(), matrix=True
+    )
+    assert [card.trait for card in found.cards] == ["asking", "other"]
+    assert found.discriminant and found.discriminant.traits == ("asking", "other")
+    told = json.loads(json.dumps(found.told()))
+    assert told["form"] == 1 and told["cards"][0]["tests"][0]["name"] == "planted order"
+
+
+def test_a_trait_without_enough_messages_is_told_so(
+    tiny_folder: Path, small_trait: Trait, model: LocalModel
+) -> None:
+    few = small_trait.queries.model_copy(update={"seeds": ["Tea?", "Tea!", "tea", "TEA"]})
+    with pytest.raises(SpecError, match="at least ten queries"):
+        card_of(small_trait.model_copy(update={"queries": few}), small(Mute(model)), quiet())
+
+
+class Mute(LocalModel):
+    """Continues every list of messages with nothing."""
+
+    def __init__(self, model: LocalModel) -> None:
+        super().__init__(model.model, model.tokenizer, "mute")
+
+    def generate(self, requests: Any, sampling: Any, on_done: Any = lambda count: None) -> Any:
+        found = super().generate(requests, sampling, on_done)
+        return [replace(g, text="") if r.text else g for r, g in zip(requests, found, strict=True)]
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(command.main, ["card", *arguments])
+
+
+def test_the_command_writes_a_page_and_says_whether_the_judge_may_judge(
+    tiny_folder: Path, small_trait: Trait, tmp_path: Path
+) -> None:
+    file = tmp_path / "asking.yaml"
+    file.write_text(yaml.safe_dump(small_trait.model_dump(by_alias=True)))
+    name, page = f"local:{tiny_folder}", tmp_path / "card.html"
+    done = run("--traits", str(file), "--model", name, "--planter", name, "--queries", "10",
+               "--attacks", "0", "--out", str(page))  # fmt: skip
+    assert done.exit_code == 1, done.output  # random weights are no judge
+    assert "planted order" in done.output and "asking: " in done.output
+    assert "<h2>asking</h2>" in page.read_text()
+    assert json.loads(page.with_suffix(".json").read_text())["cards"][0]["trait"] == "asking"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--traits", "nobody"], "nobody"),
+        (["--traits", "curious", "--model", "bundled:nobody"], "nobody"),
+        (["--traits", "curious", "--planter", "openai:gpt-6-mini"], "--planter"),
+        (["--traits", "curious", "--out", "no/such/card.html"], "there is no folder"),
+        (["--traits", "curious", "--judge", "coin"], "coin"),
+    ],
+)
+def test_mistakes_are_one_message(arguments: list[str], says: str, monkeypatch: Any) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "canary")
+    done = run(*arguments)
+    assert done.exit_code == 2 and says in done.output and "Traceback" not in done.output
+
+
+def test_the_command_offers_every_kind() -> None:
+    assert command.KINDS == KINDS
+
+
+def test_a_kind_that_the_model_cannot_be_is_refused(model: LocalModel) -> None:
+    class Speechless(LocalModel):
+        can_score = False
+
+    mute = Speechless(model.model, model.tokenizer, "mute")
+    with pytest.raises(RecipeError, match="--judge verdict"):
+        judge_of("likelihood", mute)
+
+
+HOSTILE = Card(
+    id="0123456789abcdef",
+    trait="brisk",
+    judge=f"verdict by {SCRIPT}",
+    planter="planter",
+    tests=(
+        Test("planted order", 0.61, 0.51, 0.7, 100, 3, "lower end >= 0.85", False, True, SCRIPT,
+             (Failed(SCRIPT, "better", SCRIPT, 0.2), Failed("Why?", "b", "w", None, "refused"))),
+        Test("attacks", None, bar="<= 0.02", note="not tried"),
+        Test("longer preferred", 0.4, 0.3, 0.5, 90),
+    ),
+    clauses=(ClauseTest("first", 0.5, 0.3, 0.7, 20), ClauseTest("last", 0.9, 0.8, 0.95, 30)),
+    calibration=Calibration(0.5, 0.2, 0.05, 180),
+)  # fmt: skip
+
+
+def test_a_page_shows_every_test_and_escapes_what_was_written() -> None:
+    matrix = Discriminant(("brisk", "slow"), ((0.2, float("nan")), (0.1, 0.3)))
+    page = cards_page([HOSTILE], matrix)
+    assert "<script>" not in page and "\x1b" not in page
+    for words in ("planted order", "not measured", "at chance", "refused by 1", "missing", "+0.30"):
+        assert words in page
+    console = Console(file=io.StringIO(), width=120)
+    console.print(cards_text([HOSTILE], matrix))
+    told = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "0.61" in told and "3 missing" in told and "\x1b[31m" not in told
+
+
+def test_a_refusal_names_the_test_the_number_and_the_worst_examples() -> None:
+    first, *examples = refusal(HOSTILE)
+    assert "planted order is 0.61 [0.51, 0.70], and the bar is lower end >= 0.85" in first
+    assert "gave the better reply 0.20" in examples[0] and "(refused)" in examples[3]
