@@ -380,6 +380,10 @@ def _choose(logits: Tensor, noise: Tensor, sampling: Sampling) -> Tensor:
     """Draw one token a row, (rows,), by inverting the cumulative distribution at `noise`."""
     if sampling.temperature == 0:
         return logits.argmax(-1)
+    if sampling.top_k >= logits.shape[-1] and sampling.top_p == 1:  # sorting would take 20 times
+        cumulative = torch.softmax(logits.float() / sampling.temperature, dim=-1).cumsum(-1)
+        index = torch.searchsorted(cumulative, noise.unsqueeze(1) * cumulative[:, -1:])
+        return index.clamp_(max=logits.shape[-1] - 1).squeeze(1)
     top, tokens = logits.topk(min(sampling.top_k, logits.shape[-1]))
     probabilities = torch.softmax(top.float() / sampling.temperature, dim=-1)
     cumulative = probabilities.cumsum(-1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -100,6 +100,53 @@ class RewardConfig(BatchConfig):
     batch: int = Field(default=8, ge=1)
     micro_batch: int = Field(default=4, ge=1)
     centre: float = Field(default=0.01, ge=0, description="Pulls rewards towards zero mean.")
+
+
+class PpoConfig(BatchConfig):
+    """Proximal policy optimisation on replies that the policy draws as it learns.
+
+    Every update draws `rollouts` replies and learns from them `epochs` times, `batch` at a time.
+    With whiten_rewards, reward_clip, truncated_penalty and kl_coefficient count in standard
+    deviations of the reward.
+    """
+
+    updates: int = Field(default=50, ge=0)
+    rollouts: int = Field(default=16, ge=1)
+    max_tokens: int = Field(default=64, ge=1)
+    temperature: float = Field(default=1.0, gt=0, description="Of the policy that is trained.")
+    epochs: int = Field(default=2, ge=1)
+    batch: int = Field(default=8, ge=1)
+    micro_batch: int = Field(default=4, ge=1)
+    learning_rate: float = Field(default=1e-4, gt=0)
+    value_learning_rate: float = Field(default=1e-3, gt=0)
+    max_grad_norm: float = Field(default=1.0, gt=0, description="Of adapter and value head each.")
+    clip: float = Field(default=0.2, gt=0, description="How far from 1 a ratio still counts.")
+    value_clip: float | None = Field(default=0.2, gt=0)
+    value_head: Literal["shared", "detached", "separate"] = Field(
+        default="separate",
+        description="Linear, and it trains the adapter too; linear; or a small network.",
+    )
+    value_weight: float = Field(default=0.1, gt=0, description="Of its loss, beside the policy's.")
+    gamma: float = Field(default=1.0, gt=0, le=1)
+    lam: float = Field(default=0.95, ge=0, le=1)
+    reference: Literal["base", "start"] = Field(
+        default="start", description="Held to the model without adapter, or to the policy as found."
+    )
+    kl_coefficient: float = Field(default=0.05, ge=0, description="Reward lost a nat, at first.")
+    kl_target: float | None = Field(
+        default=6.0, gt=0, description="Nats a reply that the coefficient aims at; none: it stays."
+    )
+    kl_horizon: float = Field(
+        default=160.0, gt=0, description="Replies in which the coefficient can change by a fifth."
+    )
+    whiten_rewards: bool = True
+    reward_clip: float | None = Field(default=5.0, gt=0)
+    whiten_advantages: bool = True
+    truncated: Literal["bootstrap", "score", "drop"] = Field(
+        default="bootstrap",
+        description="A reply cut off counts by the value of going on, by its own reward, or not.",
+    )
+    truncated_penalty: float = Field(default=1.0, ge=0)
 
 
 class TrainingConfig(Part):

@@ -408,7 +408,8 @@ def drawn(probabilities: list[float], noise: float, **sampling: float) -> int:
 
     from character.models.local import _choose
 
-    settings = {"temperature": 1.0, "top_k": 50, "top_p": 1.0, **sampling}
+    nearly_all = 0.999999  # with 1 the tokens are not sorted
+    settings = {"temperature": 1.0, "top_k": 50, "top_p": nearly_all, **sampling}
     logits = torch.tensor([probabilities]).log()
     return int(_choose(logits, torch.tensor([noise]), Sampling.model_validate(settings)))
 
@@ -447,6 +448,14 @@ def test_top_p_keeps_the_fewest_that_reach_it(top_p: float, noise: float, token:
 def test_temperature_one_half_squares_the_odds(noise: float, token: int) -> None:
     """.25, .09, .0225 and .0025 of .365: shares .685, .247, .062, .007."""
     assert drawn([0.15, 0.5, 0.05, 0.3], noise, temperature=0.5) == token
+
+
+@pytest.mark.parametrize(
+    ("noise", "token"), [(0.0, 0), (0.14, 0), (0.16, 1), (0.64, 1), (0.66, 2), (0.69, 2), (0.71, 3)]
+)
+def test_the_whole_vocabulary_is_drawn_from_unsorted(noise: float, token: int) -> None:
+    """In the vocabulary's order: token 0 has [0, .15), 1 [.15, .65), 2 [.65, .7), 3 the rest."""
+    assert drawn([0.15, 0.5, 0.05, 0.3], noise, top_p=1.0) == token
 
 
 def test_temperature_zero_takes_the_likeliest() -> None:
