@@ -33,6 +33,9 @@ DEFAULT, QUICK = "default", "quick"
     help="What models behind APIs may cost in all.",
 )
 @click.option("--batch", is_flag=True, help="Ask models behind APIs in batches, at half the price.")
+@click.option(
+    "--accept-judge", is_flag=True, help="Build with a judge that is below the bars of its card."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @friendly
 def main(
@@ -46,6 +49,7 @@ def main(
     quick: bool,
     max_cost: float | None,
     batch: bool,
+    accept_judge: bool,
     dry_run: bool,
 ) -> None:
     """Build a character. The same command again goes on where it was stopped."""
@@ -65,7 +69,7 @@ def main(
     if dry_run:
         console.print(plan_table(job.planned(), str(job.folder)))
     else:
-        run_job(job, console, max_cost)
+        run_job(job, console, max_cost, accept_judge)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,15 @@ from typing import Any
 from character.data.queries import yield_of
 from character.diffing.outcome import BASE, TRAINED, contrast_metric, outcome_of
 from character.job import Job
+from character.judge_pipeline import cards_in
+from character.judging.card import Card, clauses_at_chance
 from character.judging.ranking import quality_floor
 from character.lineage import Lineage
 from character.models.served import tallies
 from character.report.cards import dataset_card, model_card
 from character.report.content import Comparison, FunnelStep, Report, StageCost
 from character.report.html import render_report
+from character.report.judge_card import cards_page
 from character.report.terminal import outcome_table
 from character.rows import (
     Answer,
@@ -28,17 +31,20 @@ from character.rows import (
     Reward,
     Step,
 )
-from character.run import ASKED, Run, plain, versions
+from character.run import ASKED, CARDS, Run, plain, versions
 from character.store.store import Store
 from character.training.dose import Doses, try_doses
 from character.training.reward_card import RewardCard, reward_card
 
 REPORT = "report.html"
+JUDGE_CARD = "judge-card.html"
 
 
 def finish(job: Job, run: Run) -> Report:
     """Write report.html, the cards and run.json, and print how it went."""
-    report = gather(job, run.store, run.recorded(ASKED))
+    report = gather(job, run.store, run.recorded(ASKED), cards_in(run.recorded(CARDS)))
+    if report.judge_cards:
+        (run.folder / JUDGE_CARD).write_text(cards_page(report.judge_cards), encoding="utf-8")
     (run.folder / REPORT).write_text(render_report(report), encoding="utf-8")
     (run.folder / "policy" / "README.md").write_text(model_card(report), encoding="utf-8")
     named = {"held_out": "test"}  # as the saved dataset calls its splits
@@ -59,8 +65,14 @@ def finish(job: Job, run: Run) -> Report:
     return report
 
 
-def gather(job: Job, store: Store, asked: Sequence[Mapping[str, Any]] | None = None) -> Report:
-    """Everything the renderers need, from the stored rows and the record of what was `asked`."""
+def gather(
+    job: Job,
+    store: Store,
+    asked: Sequence[Mapping[str, Any]] | None = None,
+    cards: Sequence[Card] = (),
+) -> Report:
+    """Everything the renderers need, from the stored rows, the record of what was `asked`, and the
+    judge's cards."""
     recipe, queries = job.recipe, store.all(Query)
     measurements = store.all(Measurement)
     costs = [StageCost(s.name, s.seconds, s.peak_bytes) for s in store.finished().values()]
@@ -74,7 +86,7 @@ def gather(job: Job, store: Store, asked: Sequence[Mapping[str, Any]] | None = N
         judge=f"{recipe.ranking.judge} by {recipe.roles.judge}",
         seed=recipe.seed,
         outcome=outcome_of(job.constitution, queries, measurements, recipe.measure, recipe.seed),
-        funnel=_funnel(store, queries),
+        funnel=_funnel(store, queries, cards),
         coverage=Lineage(job.constitution, store).coverage(),
         comparisons=_comparisons(job, queries, store.all(Answer), measurements),
         reward_card=_reward_card(store),
@@ -84,10 +96,11 @@ def gather(job: Job, store: Store, asked: Sequence[Mapping[str, Any]] | None = N
         asked=tuple(tallies(asked).values()),
         versions=versions(),
         recipe=recipe.model_dump(mode="json"),
+        judge_cards=cards,
     )
 
 
-def _funnel(store: Store, queries: Sequence[Query]) -> list[FunnelStep]:
+def _funnel(store: Store, queries: Sequence[Query], cards: Sequence[Card] = ()) -> list[FunnelStep]:
     fates = yield_of(queries)
     kept = fates["train"] + fates["held_out"]
     lost = {reason: n for reason, n in fates.items() if reason not in ("train", "held_out")}
@@ -97,13 +110,16 @@ def _funnel(store: Store, queries: Sequence[Query]) -> list[FunnelStep]:
     below = sum(len(ranking.below_floor) for ranking in rankings)
     missing = sum(len(ranking.missing) for ranking in rankings)
     paired = {pair.query_id for pair in pairs}
+    chance = clauses_at_chance(cards)
+    clause = {query.id: (query.trait, query.clause) for query in queries}
+    guessed = Counter(clause[r.query_id] for r in rankings if clause[r.query_id] in chance)
+    unpaired = {f"judge at chance on {name}": n for (_, name), n in guessed.items()}
+    unpaired["no clear order"] = len(rankings) - len(paired) - guessed.total()
     return [
         FunnelStep("Queries", kept, lost),
         FunnelStep("Replies", len(replies), {f"marked {flaw}": n for flaw, n in flaws.items()}),
         FunnelStep("Ranked replies", ranked, {"below the floor": below, "not judged": missing}),
-        FunnelStep(
-            "Queries with a pair", len(paired), {"no clear order": len(rankings) - len(paired)}
-        ),
+        FunnelStep("Queries with a pair", len(paired), unpaired),
         FunnelStep("Pairs", len(pairs), {}),
     ]
 

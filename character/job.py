@@ -108,7 +108,9 @@ def check_resources(folder: Path) -> None:
         )
 
 
-def run_job(job: Job, console: Console, cap: float | None = None) -> Path:
+def run_job(
+    job: Job, console: Console, cap: float | None = None, accept_judge: bool = False
+) -> Path:
     """Build, measure and write the report; returns the run folder. `cap` is in dollars."""
     check_resources(job.folder)
     from character.quiet import hush_libraries
@@ -122,7 +124,7 @@ def run_job(job: Job, console: Console, cap: float | None = None) -> Path:
         run.record(spec=job.constitution.plain)
         if not job.constitution.helpfulness_first:
             run.reporter.say(HELPLESS)
-        build(job.constitution, job.recipe, run, job.until, cap)
+        build(job.constitution, job.recipe, run, job.until, cap, accept_judge)
         if job.until == STAGES[-1]:
             finish(job, run)
         else:

@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from character.judge_pipeline import Bench, CardConfig, card_of, discriminant, told
+from character.judge_pipeline import Bench, card_of, discriminant, told
 from character.judging.card import Card, Discriminant
+from character.judging.config import CardConfig
 from character.judging.kinds import NEED_NO_MODEL, Kind, judge_of
 from character.judging.plants import Planted, PlantsConfig
 from character.models.base import ChatModel

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from character import prompts
 from character.data.queries import TEMPLATES as WRITING
@@ -18,9 +18,10 @@ from character.data.queries import QueriesConfig, drafts_wanted, write_queries
 from character.errors import SpecError
 from character.judging.attacks import attacks
 from character.judging.card import TESTS, Card, Discriminant, discriminate, examine
+from character.judging.config import CardConfig
 from character.judging.judge import Judge
 from character.judging.kinds import TEMPLATES, UNITS, Kind
-from character.judging.plants import Planted, PlantsConfig, plant, replies_wanted
+from character.judging.plants import Planted, plant, replies_wanted
 from character.models.base import ChatModel
 from character.models.bundled import cache_folder
 from character.progress import Reporter
@@ -29,18 +30,7 @@ from character.spec.constitution import Constitution, Member
 from character.spec.schema import Trait
 
 VERSION = 1  # of what a card measures; a card of another version is made again
-SEED = 3_000_017  # apart from the seeds that builds and previews are given
 CARDS = "judge-cards"
-
-
-class CardConfig(BaseModel):
-    """What a card is made from."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    plants: PlantsConfig = PlantsConfig()
-    attacks: int = Field(default=60, ge=0, description="Attacks tried, evenly from every kind.")
-    seed: int = Field(default=SEED, ge=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +106,7 @@ def card_id(trait: Trait, bench: Bench) -> str:
     return content_id(
         "card", VERSION, bench.judge.name, UNITS.get(bench.kind),
         [prompts.digest(name) for name in templates],
-        trait.model_dump_json(), bench.planter.name, bench.config.model_dump(),
+        trait.model_dump_json(), bench.planter.name, bench.config.model_dump(exclude={"enabled"}),
         [attack.attacked for attack in attacks(trait)],
     )  # fmt: skip
 
@@ -149,6 +139,11 @@ def keep_card(card: Card) -> Path:
 def told(card: Card) -> dict[str, Any]:
     """The card as JSON has it."""
     return asdict(card)
+
+
+def cards_in(recorded: Sequence[dict[str, Any]] | None) -> list[Card]:
+    """The cards in a run's record; none when it made none."""
+    return TypeAdapter(list[Card]).validate_python(recorded or [])
 
 
 def _wanted(queries: int) -> QueriesConfig:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import groupby
 from pathlib import Path
@@ -35,7 +35,10 @@ from character.diffing.measure import (
 )
 from character.diffing.outcome import BASE, OPPOSITE, PROMPTED, TRAINED, contrast_metric
 from character.errors import RunError
+from character.judge_pipeline import Bench, card_of, told
+from character.judging.card import Card, clauses_at_chance, refusal
 from character.judging.judge import Said
+from character.judging.kinds import judge_of
 from character.judging.likelihood import (
     contrast,
     foils,
@@ -62,9 +65,10 @@ from character.rows import (
     Row,
     content_id,
 )
-from character.run import Chunk, Run
+from character.run import ACCEPTED, CARDS, Chunk, Run
 from character.spec.constitution import Constitution
 from character.spec.demonstrations import demonstrations
+from character.spec.schema import Trait
 from character.training.dataset import dataset_of, trl_rows
 from character.training.dose import try_doses
 from character.training.lessons import Lesson, anchor_lessons
@@ -75,7 +79,9 @@ from character.training.policy import (
     distilled_adapter,
     preferred_adapter,
 )
-from character.training.reward_model import rewards, train_reward_model
+from character.training.reward_card import examine, save_card, taught_pairs, tried_pairs
+from character.training.reward_ensemble import train_ensemble
+from character.training.reward_model import conversation
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +92,7 @@ class _Build:
     recipe: Recipe
     run: Run
     models: Models
+    accept_judge: bool = False
 
 
 def build(
@@ -94,13 +101,15 @@ def build(
     run: Run,
     until: str = "report",
     cap: float | None = None,
+    accept_judge: bool = False,
 ) -> None:
     """Run every stage up to `until`; what has finished is read from the run and not done again.
 
-    `cap` is what models behind APIs may cost in all, in dollars.
+    `cap` is what models behind APIs may cost in all, in dollars. A judge below the bars of its
+    card is refused (RunError) unless it is accepted, which is recorded.
     """
     with closing(Models(run, recipe.requests, cap)) as models:
-        for stage in _stages(_Build(constitution, recipe, run, models)):
+        for stage in _stages(_Build(constitution, recipe, run, models, accept_judge)):
             if stage == until:
                 return
 
@@ -108,6 +117,8 @@ def build(
 def _stages(this: _Build) -> Iterator[str]:
     """The stages in turn; each says its name when it is done."""
     this.run.hold("models", {role: this.models.identity(name) for role, name in this.recipe.roles})
+    cards = _judge_cards(this)
+    yield "judge_cards"
     queries = _queries(this)
     yield "queries"
     replies = _replies(this, queries)
@@ -121,9 +132,9 @@ def _stages(this: _Build) -> Iterator[str]:
     yield "own_replies"
     own_judgements = _judgements(this, queries, own, "own_judgements", "Own judgements")
     yield "own_judgements"
-    rankings = _rankings(this, queries, replies + own, judgements + own_judgements)
+    rankings = _rankings(this, queries, replies + own, judgements + own_judgements, cards)
     yield "rankings"
-    pairs = _pairs(this, rankings, queries, replies + own)
+    pairs = _pairs(this, rankings, queries, replies + own, cards)
     yield "pairs"
     dataset = _dataset(this, pairs, queries, replies + own)
     yield "dataset"
@@ -134,6 +145,38 @@ def _stages(this: _Build) -> Iterator[str]:
     yield "policy"
     _measure(this, trained, queries, replies, judgements)
     yield "measure"
+
+
+def _judge_cards(this: _Build) -> list[Card]:
+    """How far the judge can be trusted with each trait; none when the recipe does not ask."""
+    if not this.recipe.card.enabled:
+        return []
+    cards = this.run.step("judge_cards", lambda: [_card(this, t) for t in this.constitution.traits])
+    this.run.record(**{CARDS: [told(card) for card in cards]})
+    refused = [line for card in cards for line in refusal(card)]
+    if refused and not (this.accept_judge or this.run.recorded(ACCEPTED)):
+        raise RunError(
+            "\n".join(
+                [
+                    "The judge is below the bars of its card, and whatever it likes would be"
+                    " trained:",
+                    *refused,
+                    "Mend the trait's examples, take another judge model (--set roles.judge=...),"
+                    " or build all the same: --accept-judge",
+                ]
+            )
+        )
+    if refused:
+        this.run.record(**{ACCEPTED: True})
+        this.run.reporter.say("The judge is below the bars of its card and was accepted.")
+    return cards
+
+
+def _card(this: _Build, trait: Trait) -> Card:
+    roles = this.recipe.roles
+    judge = judge_of("likelihood", this.models[roles.judge])
+    bench = Bench("likelihood", judge, this.models[roles.policy], this.recipe.card)
+    return card_of(trait, bench, this.run.reporter)[0]
 
 
 def _queries(this: _Build) -> list[Query]:
@@ -222,25 +265,29 @@ def _rankings(
     queries: Sequence[Query],
     replies: Sequence[Reply],
     judgements: Sequence[Judgement],
+    cards: Sequence[Card],
 ) -> list[Ranking]:
-    return this.run.once(
-        "rankings",
-        "Rankings",
-        Ranking,
-        lambda bar: rank_replies(
-            this.constitution, queries, replies, judgements, this.recipe.ranking
-        ),
-    )
+    def make(bar: Bar) -> list[Ranking]:
+        config = this.recipe.ranking
+        found = rank_replies(this.constitution, queries, replies, judgements, config)
+        return [replace(rank, cards=tuple(card.id for card in cards)) for rank in found]
+
+    return this.run.once("rankings", "Rankings", Ranking, make)
 
 
 def _pairs(
-    this: _Build, rankings: Sequence[Ranking], queries: Sequence[Query], replies: Sequence[Reply]
+    this: _Build,
+    rankings: Sequence[Ranking],
+    queries: Sequence[Query],
+    replies: Sequence[Reply],
+    cards: Sequence[Card],
 ) -> list[Pair]:
+    """No pair comes of a clause on which the judge is at chance."""
+    chance = clauses_at_chance(cards)
+    guessed = {query.id for query in queries if (query.trait, query.clause) in chance}
+    judged = [ranking for ranking in rankings if ranking.query_id not in guessed]
     return this.run.once(
-        "pairs",
-        "Pairs",
-        Pair,
-        lambda bar: pairs_from(rankings, queries, replies, this.recipe.pairs),
+        "pairs", "Pairs", Pair, lambda bar: pairs_from(judged, queries, replies, this.recipe.pairs)
     )
 
 
@@ -271,7 +318,7 @@ def _reward_model(
 
     def make(checkpoints: Path, target: Path, bar: Bar) -> list[Row]:
         tokenizer = this.models[policy].tokenizer
-        model, steps = train_reward_model(
+        model, steps = train_ensemble(
             this.models.folder(policy),
             tokenizer,
             train,
@@ -279,27 +326,27 @@ def _reward_model(
             training.reward,
             this.recipe.seed,
             checkpoints,
+            target,
             bar.to,
         )
-        model.save_pretrained(target)
-        tokenizer.save_pretrained(target)
+
+        def rewards_of(said: Sequence[tuple[str, str]]) -> list[float]:
+            return model.rewards([conversation(query, text) for query, text in said])
+
         held = [pair for pair in pairs if pair.split == "held_out"]
-        told = [
-            [
-                {"role": "user", "content": query[pair.query_id].text},
-                {"role": "assistant", "content": reply[side].shown},
-            ]
+        said = [
+            (query[pair.query_id].text, reply[side].shown)
             for pair in held
             for side in (pair.chosen_id, pair.rejected_id)
         ]
-        found = rewards(model, tokenizer, told)
-        return [
-            *steps,
-            *(
-                Reward(content_id("reward", pair.id), pair.id, chosen, rejected)
-                for pair, chosen, rejected in zip(held, found[::2], found[1::2], strict=True)
-            ),
+        found = rewards_of(said)
+        rows = [
+            Reward(content_id("reward", pair.id), pair.id, chosen, rejected)
+            for pair, chosen, rejected in zip(held, found[::2], found[1::2], strict=True)
         ]
+        if card := examine(rewards_of, tried_pairs(held, rows, query, reply), taught_pairs(train)):
+            save_card(card, target)
+        return [*steps, *rows]
 
     this.run.artefact("reward_model", "Reward model", make)
 

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from character.data.queries import drafts_wanted
+from character.judging.plants import replies_wanted
 from character.models.names import has_weights
 from character.models.prices import price_of
 from character.recipe import Recipe
 from character.spec.constitution import Constitution
 
 STAGES = (
+    "judge_cards",
     "queries",
     "replies",
     "judgements",
@@ -70,6 +72,7 @@ def plan(constitution: Constitution, recipe: Recipe) -> list[PlannedStage]:
     answers = 4 * held_out * recipe.measure.samples
     short = 4 * recipe.measure.questions
     return [
+        *_tried(traits, recipe),
         _drafted(recipe, drafts),
         _written("replies", "replies", replies, length),
         _scored("judgements", "replies under each context", replies * contexts, PROMPT + length),
@@ -89,6 +92,20 @@ def plan(constitution: Constitution, recipe: Recipe) -> list[PlannedStage]:
 
 def minutes(stages: Sequence[PlannedStage]) -> float:
     return sum(stage.seconds for stage in stages) / 60
+
+
+def _tried(traits: int, recipe: Recipe) -> list[PlannedStage]:
+    """The judge's cards, unless they are already kept."""
+    if not recipe.card.enabled:
+        return []
+    plants = recipe.card.plants
+    planted = traits * replies_wanted(plants)
+    judged = planted + traits * (4 * plants.dosed + 3 * recipe.card.attacks)
+    length = plants.sampling.max_tokens
+    return [
+        _written("judge_cards", "planted replies", planted, length),
+        _scored("judge_cards", "plants and attacks judged", 2 * judged, PROMPT + length),
+    ]
 
 
 def _drafted(recipe: Recipe, drafts: int) -> PlannedStage:

@@ -16,7 +16,7 @@ from character.data.queries import QueriesConfig
 from character.data.replies import RepliesConfig
 from character.diffing.config import MeasureConfig
 from character.errors import RecipeError
-from character.judging.config import RankingConfig
+from character.judging.config import CardConfig, RankingConfig
 from character.models.config import RequestsConfig
 from character.models.names import BUNDLED_DEFAULT
 from character.training.config import TrainingConfig
@@ -49,6 +49,7 @@ class Recipe(BaseModel):
     roles: Roles = Roles()
     queries: QueriesConfig = QueriesConfig()
     replies: RepliesConfig = RepliesConfig()
+    card: CardConfig = CardConfig()
     ranking: RankingConfig = RankingConfig()
     pairs: PairsConfig = PairsConfig()
     training: TrainingConfig = TrainingConfig()

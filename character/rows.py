@@ -88,7 +88,7 @@ class Ranking:
     """The order of the replies to one query, best tier first; a tier's replies are tied.
 
     `values` gives each tier's mean combined score; replies below the quality floor, and replies
-    whose judgement is missing, are not in any tier.
+    whose judgement is missing, are not in any tier. `cards` are the ids of the judge's cards.
     """
 
     id: str
@@ -98,6 +98,7 @@ class Ranking:
     values: tuple[float, ...]
     below_floor: tuple[str, ...]
     missing: tuple[str, ...]
+    cards: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from character.store.store import FinishedStage, Store
 
 DATABASE = "character.duckdb"
 RECORD = "run.json"
+CARDS, ACCEPTED = "judge_cards", "judge_accepted"  # facts of run.json
 ASKED = "asked"  # in the record: what models behind APIs were asked
 LOCK = ".lock"
 WORK = ".work"  # half-finished artefacts and checkpoints; gone when the run is complete
@@ -158,6 +159,15 @@ class Run:
                 finish(rows, len(rows))
             shutil.rmtree(checkpoints)
         return final
+
+    def step(self, stage: str, work: Callable[[], T]) -> T:
+        """Work that keeps what it makes elsewhere and draws its own bars; timed the first time."""
+        started = time.monotonic()
+        found = work()
+        if stage not in self.store.finished():
+            seconds = time.monotonic() - started
+            self.store.keep([], FinishedStage(stage, seconds, peak_bytes(), 0))
+        return found
 
     def work(self, name: str) -> Path:
         folder = self.folder / WORK / name

@@ -115,7 +115,7 @@ BAD = {
     "type": ([*TRAITS, "--set", "replies.steered=few"], "replies.steered = 'few': input should be"),
     "no =": ([*TRAITS, "--set", "seed"], "--set 'seed' is not key=value; for example --set"),
     "date": ([*TRAITS, "--set", "seed=2024-13-45"], "--set 'seed=2024-13-45': the value is not"),
-    "stage": ([*TRAITS, "--until", "polcy"], "--until 'polcy' is not a stage. Stages: queries, "),
+    "stage": ([*TRAITS, "--until", "polcy"], "--until 'polcy' is not a stage. Stages: judge_cards, queries, "),
     "model kind": (
         [*TRAITS, "--set", "roles.policy=bundle:smollm2-135m"],
         "Did you mean 'bundled:smollm2-135m'?",

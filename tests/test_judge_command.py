@@ -18,19 +18,19 @@ from character.errors import RecipeError, SpecError
 from character.judge_job import config_of, examined
 from character.judge_pipeline import (
     Bench,
-    CardConfig,
     card_id,
     card_of,
     cards_folder,
     read_card,
 )
 from character.judging.calibration import Calibration
-from character.judging.card import Card, ClauseTest, Discriminant, Failed, Test
+from character.judging.card import Card, ClauseTest, Discriminant, Failed, Test, refusal
+from character.judging.config import CardConfig
 from character.judging.kinds import KINDS, judge_of
 from character.judging.plants import PlantsConfig
 from character.models.local import LocalModel
 from character.progress import Reporter
-from character.report.judge_card import cards_page, cards_text, refusal
+from character.report.judge_card import cards_page, cards_text
 from character.spec.schema import Trait
 
 SCRIPT = "<script>alert(1)</script>\x1b[31m"

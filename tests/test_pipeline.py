@@ -8,7 +8,7 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from rich.console import Console
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from character.errors import RunError
+from character.judge_pipeline import cards_in, keep_card
+from character.judging.card import ClauseTest
 from character.pipeline import build
 from character.progress import Bar, Reporter
 from character.recipe import Recipe
@@ -62,6 +64,7 @@ def recipe_for(model: Path) -> Recipe:
                 "sampling": sampling,
             },
             "replies": {"steered": 2, "plain": 1, "sampling": sampling, "looping": 1},
+            "card": {"enabled": False},  # random weights are no judge
             "ranking": {"floor": 0},
             "pairs": {"margin": 0.1},
             "training": {
@@ -167,6 +170,53 @@ def rows_in(folder: Path) -> dict[str, list[tuple[Any, ...]]]:
     """Every row, in its order."""
     with Store(folder / "character.duckdb", read_only=True) as store:
         return {table: [astuple(row) for row in store.all(kind)] for kind, table in TABLES.items()}
+
+
+# --- the judge has to earn its place ---
+
+
+def carded(recipe: Recipe) -> Recipe:
+    few = {"plants": {"queries": 10, "dosed": 10, "sampling": {"max_tokens": 8}}, "attacks": 0}
+    told = recipe.model_dump() | {"card": few}
+    return Recipe.model_validate(told)
+
+
+def test_a_judge_below_its_bars_is_refused_until_it_is_accepted(
+    constitution: Constitution, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHARACTER_CACHE", str(tmp_path / "cache"))
+    tried = carded(recipe)
+    with Run.open(tmp_path / "run", identity_of(constitution, tried), Silent()) as run:
+        with pytest.raises(RunError, match="--accept-judge") as refused:
+            build(constitution, tried, run, "rankings")
+        told = str(refused.value)
+        assert "asking: planted order is 0." in told and told.count("better:") >= 3
+        assert run.store.all(Query) == []
+        build(constitution, tried, run, "rankings", accept_judge=True)
+        (card,) = cards_in(run.recorded("judge_cards"))
+        assert card.refusals and run.recorded("judge_accepted") is True
+        rankings = run.store.all(Ranking)
+        assert rankings and {ranking.cards for ranking in rankings} == {(card.id,)}
+        assert "judge_cards" in run.store.finished()
+    with Run.open(tmp_path / "run", identity_of(constitution, tried), Silent()) as run:
+        build(constitution, tried, run, "rankings")  # what was accepted once stays accepted
+        assert not [title for title in run.reporter.stages if title.startswith("Plants")]  # type: ignore[attr-defined]
+
+
+def test_no_pair_comes_of_a_clause_on_which_the_judge_guesses(
+    constitution: Constitution, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHARACTER_CACHE", str(tmp_path / "cache"))
+    tried = carded(recipe)
+    with Run.open(tmp_path / "run", identity_of(constitution, tried), Silent()) as run:
+        build(constitution, tried, run, "rankings", accept_judge=True)
+        (card,) = cards_in(run.recorded("judge_cards"))
+        clauses = (ClauseTest("answers", 0.5, 0.3, 0.7, 20), ClauseTest("asks", 0.9, 0.7, 1.0, 20))
+        keep_card(replace(card, clauses=clauses))
+        build(constitution, tried, run, "pairs")
+        asked = {query.id: query.clause for query in run.store.all(Query)}
+        assert {asked[pair.query_id] for pair in run.store.all(Pair)} == {"asks"}
+        assert "answers" in {asked[ranking.query_id] for ranking in run.store.all(Ranking)}
 
 
 # --- what a build leaves ---

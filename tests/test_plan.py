@@ -36,6 +36,10 @@ def test_calls_and_tokens_by_hand() -> None:
     found = {(step.stage, step.what): step for step in plan(a_constitution(), RECIPE)}
     calls = {key: step.calls for key, step in found.items()}
     assert calls == {
+        # 100 queries at three doses; 40 again at these and at two low ones
+        ("judge_cards", "planted replies"): 3 * 100 + 5 * 40,
+        # twice: long ones, announced ones, disguises; and 40 attacks against 40 honest replies
+        ("judge_cards", "plants and attacks judged"): 2 * (500 + 4 * 40 + 3 * 40),
         ("queries", "drafts"): 22,
         ("replies", "replies"): 10 * 4 + 5 * 3,
         ("judgements", "replies under each context"): 55 * 4,  # good, bad, query, foil
@@ -58,7 +62,8 @@ def test_calls_and_tokens_by_hand() -> None:
 def test_a_writer_behind_an_api_has_a_price_or_an_unknown_one() -> None:
     def queries(writer: str) -> PlannedStage:
         roles = RECIPE.roles.model_copy(update={"writer": writer})
-        return plan(a_constitution(), RECIPE.model_copy(update={"roles": roles}))[0]
+        stages = plan(a_constitution(), RECIPE.model_copy(update={"roles": roles}))
+        return next(step for step in stages if step.stage == "queries")
 
     priced = queries(
         "openai:gpt-5-mini"
@@ -99,5 +104,5 @@ def test_a_job_plans_no_further_than_it_goes(until: str) -> None:
     whole = plan(a_constitution(), RECIPE)
     wanted = STAGES[: STAGES.index(until) + 1]
     assert job.planned() == [step for step in whole if step.stage in wanted]
-    assert job.planned()[0].stage == "queries"
+    assert job.planned()[0].stage == "judge_cards"
     assert all(STAGES.index(step.stage) <= STAGES.index(until) for step in job.planned())

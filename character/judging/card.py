@@ -70,6 +70,17 @@ class Test:
     note: str = ""
     failed: tuple[Failed, ...] = ()
 
+    @property
+    def shown(self) -> str:
+        return "missing" if self.value is None else f"{self.value:.2f}"
+
+    @property
+    def interval(self) -> str:
+        """ "[0.71, 0.86]"; empty where there is none."""
+        if self.low is None or self.high is None:
+            return ""
+        return f"[{self.low:.2f}, {self.high:.2f}]"
+
 
 @dataclass(frozen=True, slots=True)
 class ClauseTest:
@@ -181,6 +192,30 @@ def examine(
     )
     both = _Asked([*strong.contests, *low.contests], [*strong.outcomes, *low.outcomes])
     return tests, _clauses(planted, both), calibrate(_in_query_order(both))
+
+
+def clauses_at_chance(cards: Iterable[Card]) -> set[tuple[str, str]]:
+    """(trait, clause) for every clause on which the judge is not shown to do more than guess."""
+    return {(card.trait, c.clause) for card in cards for c in card.clauses if c.at_chance}
+
+
+def refusal(card: Card) -> list[str]:
+    """Why the judge may not judge this trait, test by test with its worst examples."""
+    lines: list[str] = []
+    for test in card.refusals:
+        note = f" ({test.note})" if test.note else ""
+        lines.append(
+            f"{card.trait}: {test.name} is {test.shown} {test.interval}, and the bar is "
+            f"{test.bar}{note}."
+        )
+        for failed in test.failed:
+            said = failed.why or f"gave the better reply {failed.preference:.2f}"
+            lines += [
+                f"  {_line(failed.query, 90)}  ({said})",
+                f"    better: {_line(failed.better, 160)}",
+                f"    worse:  {_line(failed.worse, 160)}",
+            ]
+    return lines
 
 
 def accuracy(
@@ -479,3 +514,8 @@ def discriminate(
             on_cell(1)
         rows.append(tuple(row))
     return Discriminant(tuple(trait.id for trait in traits), tuple(rows))
+
+
+def _line(text: str, most: int) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= most else line[: most - 1] + "…"

@@ -6,6 +6,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from character.judging.plants import PlantsConfig
+
+CARD_SEED = 3_000_017  # apart from the seeds that builds and previews are given
+
 
 class RankingConfig(BaseModel):
     """How judgements become tiers, and tiers pairs."""
@@ -34,3 +38,14 @@ class RankingConfig(BaseModel):
         description="Relevance below this quantile of the plain replies' is not an answer.",
     )
     tie: float = Field(default=0.1, ge=0, description="Values this close, in spreads, are tied.")
+
+
+class CardConfig(BaseModel):
+    """What a judge's card is made from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    enabled: bool = Field(default=True, description="Whether a judge is tried before it judges.")
+    plants: PlantsConfig = PlantsConfig()
+    attacks: int = Field(default=40, ge=0, description="Attacks tried, evenly from every kind.")
+    seed: int = Field(default=CARD_SEED, ge=0)

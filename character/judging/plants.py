@@ -26,6 +26,7 @@ from character.text import whole_sentences
 
 Dose = Literal["opposite", "plain", "one", "two", "full"]
 DOSES: tuple[Dose, ...] = ("opposite", "plain", "one", "two", "full")  # the least first
+STRONG: tuple[Dose, ...] = ("opposite", "plain", "full")
 TURNS = 2  # messages in one demonstration
 SPACE = re.compile(r"(?<=[.!?]) ")  # between sentences
 MARKUP = re.compile(r"[*_#`>]+")
@@ -37,16 +38,15 @@ class PlantsConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     queries: int = Field(default=100, ge=10, description="Queries with planted replies.")
-    dosed: int = Field(default=40, ge=0, description="Of them, how many get the low doses too.")
+    dosed: int = Field(
+        default=40, ge=0, description="Of them, how many get the low doses and second samples too."
+    )
     sampling: Sampling = Sampling()
 
 
 @dataclass(frozen=True, slots=True)
 class Planted:
-    """One query's replies: by dose, two samples of the full, the plain and the opposite one.
-
-    A reply that came out empty is not there.
-    """
+    """One query's replies by dose and sample; one that came out empty is not there."""
 
     query: str
     clause: str
@@ -71,14 +71,17 @@ def plant(
     seed: int,
     on_done: OnDone = lambda count: None,
 ) -> list[Planted]:
-    """Have the model answer the first `config.queries` of these queries at every dose."""
+    """Have the model answer the first `config.queries` of these queries.
+
+    All get the full dose, none and the opposite; some get these again and the low doses too.
+    """
     chosen = list(queries)[: config.queries]
     asked: list[tuple[int, Dose, int, Request]] = []
-    for dose in DOSES:
-        low = dose in ("one", "two")
-        for sample in range(1 if low else 2):
+    for sample, doses in enumerate((DOSES, STRONG)):
+        for dose in doses:
             turns = _turns(trait, dose, sample)
-            for number, query in enumerate(chosen[: config.dosed] if low else chosen):
+            every = sample == 0 and dose in STRONG
+            for number, query in enumerate(chosen if every else chosen[: config.dosed]):
                 drawn = int(content_id("plant", query.text, dose, sample, seed)[:7], 16)
                 request = Request((*turns, Message("user", query.text)), seed=drawn)
                 asked.append((number, dose, sample, request))
@@ -92,7 +95,8 @@ def plant(
 
 
 def replies_wanted(config: PlantsConfig) -> int:
-    return 6 * config.queries + 2 * min(config.dosed, config.queries)
+    some = min(config.dosed, config.queries)
+    return len(STRONG) * config.queries + len(DOSES) * some
 
 
 def style_crossed(planted: Planted) -> list[Contest]:

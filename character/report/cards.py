@@ -6,7 +6,7 @@ What people and models wrote is escaped, so that it stays text wherever the card
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import yaml
@@ -36,6 +36,7 @@ from character.report.terminal import (
     verdict_of,
 )
 from character.spec.schema import Trait
+from character.training.reward_card import RewardCard
 
 BUNDLED_HUB_IDS = {"smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
@@ -83,6 +84,7 @@ def model_card(report: Report) -> str:
         _shares(report),
         "## Side effects",
         _side_effects(report),
+        *_reward_model(report.reward_card),
         "## Data",
         f"Queries were written by {_code(_role(report, 'writer'))}, replies by "
         f"{_code(report.base_model)}, and ranked by {_code(report.judge)}. No person labelled "
@@ -188,6 +190,30 @@ def _side_effects(report: Report) -> str:
     return held + _bullets(found)
 
 
+def _reward_model(card: RewardCard | None) -> list[str]:
+    """The card of the reward model that was trained beside the policy; nothing without tests."""
+    if not card or not card.tests:
+        return []
+    told = "Every required test holds: it may drive PPO."
+    if not card.may_drive:
+        told = f"It may not drive PPO: {_text('; '.join(card.refusals))}."
+    rows = [
+        (
+            _text(test.name) + (f" ({_text(test.note)})" if test.note else ""),
+            f"{test.shown} {test.interval}".strip() or test.verdict,
+            str(test.count or ""),
+            _text(test.bar) + (", required" if test.required else ""),
+            test.verdict,
+        )
+        for test in card.tests
+    ]
+    return [
+        "## Reward model",
+        f"Tried on {card.pairs} pairs of held-out queries. {told}",
+        _table(("test", "value", "of", "bar", "holds?"), rows),
+    ]
+
+
 def _funnel(report: Report) -> str:
     rows = []
     for step in report.funnel:
@@ -257,15 +283,27 @@ def _data_limitations(report: Report) -> list[str]:
 
 def _judged(report: Report) -> str:
     if report.base_model in report.judge:
-        return (
+        circular = (
             f"It is judged by itself: {_code(report.judge)} is the base model, it ranked the "
             "training pairs and it measured the movement. That is circular; the quality measures "
             "and the replies in the report are the check on it."
         )
-    return (
-        f"{_code(report.judge)} ranked the training pairs and also measured the movement, so what "
-        "it overrates is overrated twice."
-    )
+    else:
+        circular = (
+            f"{_code(report.judge)} ranked the training pairs and also measured the movement, so "
+            "what it overrates is overrated twice."
+        )
+    return " ".join([circular, *_tried(report)])
+
+
+def _tried(report: Report) -> Iterator[str]:
+    """What the judge's cards say of it, in one sentence a trait."""
+    for card in report.judge_cards:
+        required = [test for test in card.tests if test.required and test.interval]
+        told = ", ".join(f"{test.name} {test.shown} {test.interval}" for test in required)
+        yield f"On planted replies of {_code(card.trait)}: {told}."
+    if report.judge_refused:
+        yield "**The judge is below the bars of its card and was accepted by hand.**"
 
 
 def _level(line: Line, subject: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from character.diffing.outcome import Outcome
+from character.judging.card import Card
 from character.models.served import Tally
 from character.rows import Judgement, Pair, Query, Ranking, Reply, Reward, Step, Taught
 from character.spec.constitution import Constitution
@@ -125,6 +126,12 @@ class Report:
     asked: Sequence[Tally]  # models behind APIs
     versions: Mapping[str, str]
     recipe: Mapping[str, Any]
+    judge_cards: Sequence[Card] = ()
+
+    @property
+    def judge_refused(self) -> bool:
+        """Whether a card keeps the judge out; it was then accepted by hand."""
+        return any(card.refusals for card in self.judge_cards)
 
     @property
     def seconds(self) -> float:

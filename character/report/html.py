@@ -18,6 +18,7 @@ from markupsafe import Markup
 from character.diffing.outcome import BASE, PROMPTED, SUBJECTS, TRAINED
 from character.report import plots, terminal
 from character.report.content import Report
+from character.report.judge_card import verdict_on
 from character.report.lineage import effect_text
 from character.report.page import templates, typeset
 from character.report.printable import printable
@@ -101,6 +102,7 @@ def _environment() -> Environment:
             terminal.interval_text(estimate, terminal.unit_of(line))
         ),
         verdict=terminal.verdict_of,
+        test_verdict=verdict_on,
         spill=terminal.spill_text,
         before_after=lambda line: typeset(terminal.before_after(line, "→")),
         minutes=terminal.minutes_text,

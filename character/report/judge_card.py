@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from character.judging.card import Card, ClauseTest, Discriminant, Test
+from character.judging.card import Card, ClauseTest, Discriminant, Test, refusal
 from character.report.page import templates
 from character.report.plots import shares
 from character.report.printable import printable
@@ -37,42 +37,16 @@ def cards_text(cards: Sequence[Card], discriminant: Discriminant | None = None) 
     return Group(*parts)
 
 
-def refusal(card: Card) -> list[str]:
-    """Why the judge may not judge this trait, test by test with its worst examples."""
-    lines: list[str] = []
-    for test in card.refusals:
-        lines.append(
-            f"{card.trait}: {test.name} is {value_text(test)} {interval_text(test)}, and the bar"
-            f" is {test.bar}{f' ({test.note})' if test.note else ''}."
-        )
-        for failed in test.failed:
-            said = failed.why or f"gave the better reply {failed.preference:.2f}"
-            lines += [
-                f"  {_line(failed.query, 90)}  ({said})",
-                f"    better: {_line(failed.better)}",
-                f"    worse:  {_line(failed.worse)}",
-            ]
-    return lines
-
-
 def clause_text(clause: ClauseTest) -> str:
     told = f"{clause.value:.2f} [{clause.low:.2f}, {clause.high:.2f}] of {clause.count}"
     return f"{told}, at chance: no pair is made from it" if clause.at_chance else told
-
-
-def value_text(test: Test) -> str:
-    return MISSING if test.value is None else f"{test.value:.2f}"
-
-
-def interval_text(test: Test) -> str:
-    return "" if test.low is None or test.high is None else f"[{test.low:.2f}, {test.high:.2f}]"
 
 
 def cards_page(cards: Sequence[Card], discriminant: Discriminant | None = None) -> str:
     """One HTML page without network; everything that was written is escaped."""
     environment = templates()
     environment.filters.update(
-        verdict=verdict_on, value=value_text, interval=interval_text, clause=clause_text,
+        test_verdict=verdict_on, clause=clause_text,
         intervals=_intervals, cell=_cell,
     )  # fmt: skip
     page = environment.get_template(TEMPLATE).render(cards=cards, discriminant=discriminant)
@@ -89,7 +63,7 @@ def _table(card: Card) -> Table:
     for test in card.tests:
         count = f"{test.count}" + (f", {test.missing} missing" if test.missing else "")
         table.add_row(
-            printable(test.name), value_text(test), interval_text(test), count,
+            printable(test.name), test.shown, test.interval, count,
             test.bar + (" *" if test.required else ""),
             Text(verdict_on(test), style=STYLES[verdict_on(test)]),
         )  # fmt: skip
@@ -138,8 +112,3 @@ def _intervals(card: Card) -> str:
         if test.value is not None and test.low is not None and test.high is not None
     ]
     return shares(rows, f"card-{card.trait}")
-
-
-def _line(text: str, most: int = 160) -> str:
-    line = " ".join(text.split())
-    return line if len(line) <= most else line[: most - 1] + "…"

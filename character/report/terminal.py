@@ -31,6 +31,7 @@ MISSING = "missing"
 SHORT_RIGHT = "short_right"
 SPILLS = "spills over: it rose here too"
 SMOKE = "Smoke build: too small to mean anything."
+ACCEPTED = "The judge is below the bars of its card and was accepted."
 
 _STYLES: dict[Verdict, str] = {"holds": "green", "missed": "bold red", "missing": "bold yellow"}
 
@@ -227,6 +228,8 @@ def outcome_table(report: Report) -> Group:
     parts: list[RenderableType] = [Text()]
     if report.smoke:
         parts += [Text(SMOKE, style="bold yellow"), Text()]
+    if report.judge_refused:
+        parts += [Text(ACCEPTED, style="bold red"), Text()]
     parts += [_movements(report.outcome.traits), _qualities(report.outcome.quality)]
     for line in spills_of(report):
         spilt = f"Spills over: {line.label}, by {_with_interval(line)}."

@@ -51,7 +51,7 @@ def test_every_dose_is_asked_behind_its_own_examples(small_trait: Trait) -> None
     config = PlantsConfig(queries=12, dosed=10)
     told: list[int] = []
     found = plant(small_trait, queries(15), model, config, 7, told.append)
-    assert len(found) == 12 and sum(told) == len(model.requests) == replies_wanted(config) == 92
+    assert len(found) == 12 and sum(told) == len(model.requests) == replies_wanted(config) == 86
     first = found[0].replies
     assert set(first) == {
         ("opposite", 0), ("opposite", 1), ("plain", 0), ("plain", 1), ("one", 0), ("two", 0),
@@ -63,7 +63,7 @@ def test_every_dose_is_asked_behind_its_own_examples(small_trait: Trait) -> None
     good, bad = first["full", 0].reply, first["opposite", 0].reply
     assert any(example.good in good for example in small_trait.examples)
     assert any(example.bad in bad and example.good not in bad for example in small_trait.examples)
-    assert ("one", 0) not in found[11].replies  # only so many get the low doses
+    assert set(found[11].replies) == {("opposite", 0), ("plain", 0), ("full", 0)}  # past `dosed`
     assert len({request.seed for request in model.requests}) == len(model.requests)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from character.diffing.outcome import Outcome
 from character.diffing.statistics import Estimate
+from character.judging.card import Card, Test
 from character.report.content import Comparison, Report
 from character.report.html import render_report
 from character.training.reward_card import RewardCard
@@ -72,6 +73,7 @@ def test_sections_come_in_the_order_that_a_reader_needs(page: Page) -> None:
         "replies",
         "unless",
         "data",
+        "judge",
         "reward",
         "training",
         "cost",
@@ -201,6 +203,18 @@ def test_replies_stand_side_by_side(page: Page) -> None:
     text = page.text("replies")
     assert "What is bread? gain +0.400 base Food. trained Food. Why? prompted missing" in text
     assert "trained an empty reply prompted line line" in text
+
+
+def test_the_judge_s_card_and_that_it_was_accepted(report: Report, page: Page) -> None:
+    assert "not tried: this recipe makes no judge card" in page.text("judge")
+    test = Test("planted order", 0.61, 0.51, 0.7, 100, 3, "lower end >= 0.85", False, True)
+    card = Card("id", "curious", "likelihood by x", "x", (test,), (), None)
+    told = render_report(replace(report, judge_cards=(card,)))
+    assert "The judge is below the bars of its card and was accepted" in told
+    text = Page(told).text("judge")
+    assert "planted order 0.61 [0.51, 0.70]" in text and "missed" in text and "3 missing" in text
+    good = replace(card, tests=(replace(test, passed=True),))
+    assert "was accepted" not in render_report(replace(report, judge_cards=(good,)))
 
 
 def test_the_reward_model_s_card(report: Report, page: Page) -> None:
