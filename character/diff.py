@@ -28,6 +28,9 @@ INVALID = 3  # as diffing.verdicts has it: neither a mistake nor a crash may rea
 @click.option(
     "--panel/--no-panel", default=True, show_default=True, help="Look for 40 other traits."
 )
+@click.option(
+    "--accept-judge", is_flag=True, help="Decide with an examiner below the bars of its card."
+)
 @click.option("--drop-overlap", is_flag=True, help="Leave out of the suite what training has seen.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @click.option("--out", type=click.Path(file_okay=False), help="Folder [diffs/<old>-<new>-<hash>].")
@@ -50,6 +53,7 @@ def main(
     expect: tuple[str, ...],
     examiner: str,
     panel: bool,
+    accept_judge: bool,
     drop_overlap: bool,
     seed: int,
     out: str | None,
@@ -84,7 +88,18 @@ def main(
         raise RecipeError("--bless is for two versions")
     jobs = [
         prepare_diff(
-            pair, traits, suite, gate, expect, examiner, out, quick, panel, drop_overlap, seed
+            pair,
+            traits,
+            suite,
+            gate,
+            expect,
+            examiner,
+            out,
+            quick,
+            panel,
+            drop_overlap,
+            seed,
+            accept_judge,
         )
         for pair in pairs
     ]

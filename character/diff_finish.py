@@ -23,6 +23,8 @@ from character.diffing.suite import Item, read_suite
 from character.diffing.verdicts import FEWEST, PASSED, UNDERPOWERED, Decision, decide
 from character.folder import role_of
 from character.job import check_resources
+from character.judge_pipeline import cards_in
+from character.judging.card import Card
 from character.progress import Reporter
 from character.report.content import StageCost
 from character.report.diff_content import DiffReport, Example, Side
@@ -30,7 +32,7 @@ from character.report.diff_exports import as_json, as_junit, as_markdown
 from character.report.diff_html import render_diff
 from character.report.diff_terminal import QUICK, leaderboard_table, verdict_table
 from character.rows import Answer, Measurement
-from character.run import DATABASE, Run, versions
+from character.run import CARDS, DATABASE, Run, versions
 from character.store.store import Store
 
 PAGE, JSON, JUNIT, MARKDOWN = "report.html", "diff.json", "junit.xml", "summary.md"
@@ -134,7 +136,9 @@ def gather(job: DiffJob, run: Run, asked: Asked) -> DiffReport:
         asked.suite, job.traits, job.panel, asked.measurements, job.gate, job.config,
         _identical(asked.answers),
     )  # fmt: skip
-    decision = decide(job.gate, difference.judged, tuple(_invalid(job, asked)))
+    cards = cards_in(run.recorded(CARDS))
+    invalid = (*_invalid(job, asked), *_unfit(job, cards))
+    decision = decide(job.gate, difference.judged, invalid)
     if job.quick and decision.code == PASSED:
         decision = Decision(UNDERPOWERED, (QUICK,))
     costs = [StageCost(s.name, s.seconds, s.peak_bytes) for s in run.store.finished().values()]
@@ -158,7 +162,22 @@ def gather(job: DiffJob, run: Run, asked: Asked) -> DiffReport:
         folder=str(job.folder),
         config=job.config.model_dump(mode="json"),
         versions=versions(),
+        judge_cards=cards,
     )
+
+
+def _unfit(job: DiffJob, cards: Sequence[Card]) -> list[str]:
+    """For each trait that the examiner may not judge, why; nothing when it was accepted."""
+    if job.accept_judge:
+        return []
+    return [
+        f"the examiner is below the bars of its card for {card.trait}: "
+        + "; ".join(f"{test.name} {test.shown} {test.interval}" for test in card.refusals)
+        + ". Mend the trait's examples, take another --examiner, or decide all the same: "
+        "--accept-judge"
+        for card in cards
+        if card.refusals
+    ]
 
 
 def _invalid(job: DiffJob, asked: Asked) -> list[str]:

@@ -17,6 +17,7 @@ from character.diffing.suite import Suite, read_suite
 from character.diffing.verdicts import Gate, load_gate
 from character.errors import ModelError, RecipeError, SpecError, SuiteError
 from character.folder import constitution_of, is_run, policy_of, role_of
+from character.judging.config import CardConfig
 from character.models.folders import check_weights
 from character.models.loading import check_name
 from character.models.names import BUNDLED_DEFAULT, is_hub_id, path_of, split_name
@@ -67,6 +68,8 @@ class DiffJob:
     quick: bool
     folder: Path
     command: str = ""  # makes the same diff again
+    card: CardConfig | None = None  # how the examiner is tried; None in a small look
+    accept_judge: bool = False
 
     @property
     def traits(self) -> tuple[Trait, ...]:
@@ -90,6 +93,7 @@ def prepare_diff(
     panel: bool,
     drop_overlap: bool,
     seed: int,
+    accept_judge: bool = False,
 ) -> DiffJob:
     """Load and check versions, traits, suite and gate; nothing is written.
 
@@ -124,10 +128,12 @@ def prepare_diff(
     ):  # fmt: skip
         command += [word for value in values if value is not None for word in (option, value)]
     flags = {"--quick": quick, "--no-panel": not panel, "--drop-overlap": drop_overlap}
+    flags["--accept-judge"] = accept_judge
     command += [flag for flag, given_so in flags.items() if given_so]
     return DiffJob(
         old, new, constitution, () if quick else tuple(besides), given, suite_config, drop_overlap,
         rules, config, BUNDLED_DEFAULT, examiner, quick, folder, shlex.join(command),
+        None if quick else CardConfig(), accept_judge,
     )  # fmt: skip
 
 

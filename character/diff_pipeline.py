@@ -42,14 +42,16 @@ from character.diffing.suite import (
     without,
     write_suite,
 )
+from character.judge_pipeline import Bench, card_of, told
 from character.judging.judge import Said
+from character.judging.kinds import judge_of
 from character.judging.likelihood import contrast, foils, likelihood, relevance
 from character.models.base import ChatModel, OnDone
 from character.models.config import RequestsConfig
 from character.opened import Models
 from character.progress import Bar
 from character.rows import Answer, Measurement, Query
-from character.run import DATABASE, Chunk, Run
+from character.run import CARDS, DATABASE, Chunk, Run
 from character.spec.constitution import Constitution, Member
 from character.spec.demonstrations import demonstrations
 from character.spec.schema import Trait
@@ -81,6 +83,8 @@ def compare(job: DiffJob, run: Run, cap: float | None = None) -> Asked:
         overlap = near(suite.items, trained_on((job.old, job.new)))
         if job.drop_overlap:
             suite = without(suite, overlap)
+        if job.card and run.recorded(CARDS) is None:
+            run.step("judge_cards", lambda: _try_examiner(job, run, models))
         if not run.store.finished().keys() >= STAGES:  # a second diff opens no model
             _measure(job, run, models, suite, _answers(job, run, models, suite))
     if job.drop_overlap:
@@ -89,6 +93,15 @@ def compare(job: DiffJob, run: Run, cap: float | None = None) -> Asked:
     answers = [answer for answer in run.store.all(Answer) if answer.query_id in turns]
     measured = [row for row in run.store.all(Measurement) if row.query_id in turns]
     return Asked(suite, overlap, answers, measured)
+
+
+def _try_examiner(job: DiffJob, run: Run, models: Models) -> None:
+    """Make the examiner's card for every trait, and record it."""
+    assert job.card
+    judge = judge_of("likelihood", models[job.examiner])
+    bench = Bench("likelihood", judge, models[job.writer], job.card)
+    cards = [card_of(trait, bench, run.reporter)[0] for trait in job.traits]
+    run.record(**{CARDS: [told(card) for card in cards]})
 
 
 def new_suite(

@@ -11,7 +11,7 @@ from character.diffing.inference import ALPHA, POWER
 from character.diffing.suite import MEASURED_TURNS, Item, Suite, make_suite
 from character.models.names import has_weights
 from character.models.prices import price_of
-from character.plan import LATENCY, PROMPT, SCORES, WRITES, PlannedStage
+from character.plan import LATENCY, PROMPT, SCORES, WRITES, PlannedStage, tried
 from character.rows import Kind, Query, content_id
 
 TYPICAL_SD = 0.19  # of a query's difference, nats a token: curious against its base
@@ -23,7 +23,7 @@ def plan(job: DiffJob) -> list[PlannedStage]:
     long = sum(_turns(item) for item in suite.items if not item.accept)
     brief = sum(_turns(item) for item in suite.items if item.accept)
     config, samples = job.config, job.config.samples
-    stages = []
+    stages = tried(len(job.traits), job.card) if job.card else []
     for name, version in (("old", job.old), ("new", job.new)):
         if version.saved is None:
             for what, calls, length in (

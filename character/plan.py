@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from character.data.queries import drafts_wanted
+from character.judging.config import CardConfig
 from character.judging.plants import replies_wanted
 from character.models.names import has_weights
 from character.models.prices import price_of
@@ -72,7 +73,7 @@ def plan(constitution: Constitution, recipe: Recipe) -> list[PlannedStage]:
     answers = 4 * held_out * recipe.measure.samples
     short = 4 * recipe.measure.questions
     return [
-        *_tried(traits, recipe),
+        *tried(traits, recipe.card),
         _drafted(recipe, drafts),
         _written("replies", "replies", replies, length),
         _scored("judgements", "replies under each context", replies * contexts, PROMPT + length),
@@ -94,13 +95,13 @@ def minutes(stages: Sequence[PlannedStage]) -> float:
     return sum(stage.seconds for stage in stages) / 60
 
 
-def _tried(traits: int, recipe: Recipe) -> list[PlannedStage]:
+def tried(traits: int, card: CardConfig) -> list[PlannedStage]:
     """The judge's cards, unless they are already kept."""
-    if not recipe.card.enabled:
+    if not card.enabled:
         return []
-    plants = recipe.card.plants
+    plants = card.plants
     planted = traits * replies_wanted(plants)
-    judged = planted + traits * (4 * plants.dosed + 3 * recipe.card.attacks)
+    judged = planted + traits * (4 * plants.dosed + 3 * card.attacks)
     length = plants.sampling.max_tokens
     return [
         _written("judge_cards", "planted replies", planted, length),

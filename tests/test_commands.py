@@ -115,7 +115,10 @@ BAD = {
     "type": ([*TRAITS, "--set", "replies.steered=few"], "replies.steered = 'few': input should be"),
     "no =": ([*TRAITS, "--set", "seed"], "--set 'seed' is not key=value; for example --set"),
     "date": ([*TRAITS, "--set", "seed=2024-13-45"], "--set 'seed=2024-13-45': the value is not"),
-    "stage": ([*TRAITS, "--until", "polcy"], "--until 'polcy' is not a stage. Stages: judge_cards, queries, "),
+    "stage": (
+        [*TRAITS, "--until", "polcy"],
+        "--until 'polcy' is not a stage. Stages: judge_cards, ",
+    ),
     "model kind": (
         [*TRAITS, "--set", "roles.policy=bundle:smollm2-135m"],
         "Did you mean 'bundled:smollm2-135m'?",

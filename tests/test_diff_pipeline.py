@@ -19,6 +19,8 @@ from character.diff_pipeline import new_suite
 from character.diffing.config import DiffConfig, SuiteConfig
 from character.diffing.suite import Suite, make_suite
 from character.diffing.verdicts import Gate
+from character.judging.config import CardConfig
+from character.judging.plants import PlantsConfig
 from character.models.base import Sampling
 from character.models.fake import ScriptedModel
 from character.rows import Answer, Measurement, Query, content_id
@@ -98,6 +100,23 @@ def finished(
     folder = tmp_path_factory.mktemp("diffs") / "one"
     job = job_of(tiny_folder, other_folder, suite, small_trait, folder)
     return job, *run(job)
+
+
+def test_an_examiner_below_its_bars_decides_nothing_until_it_is_accepted(
+    finished: tuple[DiffJob, int, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHARACTER_CACHE", str(tmp_path / "cache"))
+    job, code, _ = finished
+    plants = PlantsConfig(queries=10, dosed=10, sampling=Sampling(max_tokens=8))
+    tried = replace(job, card=CardConfig(plants=plants, attacks=0), folder=tmp_path / "one")
+    refused, told = run(tried)
+    assert refused == 3 and "below the bars of its card" in told
+    page = json.loads((tried.folder / "diff.json").read_text())
+    assert any("planted order" in reason for reason in page["decision"]["reasons"])
+    assert page["judge_cards"][0]["trait"] == "asking"
+    assert "tried on planted replies" in (tried.folder / "report.html").read_text()
+    accepted, told = run(replace(tried, accept_judge=True))
+    assert accepted == code and "below the bars of its card" in told
 
 
 def test_every_turn_is_answered_by_both_and_measured(

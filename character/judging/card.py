@@ -14,7 +14,6 @@ from statistics import fmean
 
 import numpy as np
 from scipy import stats
-from statsmodels.stats.proportion import proportion_confint
 
 from character.judging.attacks import Attack
 from character.judging.calibration import Calibration, calibrate
@@ -255,8 +254,16 @@ def accuracy(
 def share(preferences: Sequence[float]) -> tuple[float, float, float]:
     """Share above a half, ties half, with its 95 % interval (Wilson 1927)."""
     hits = sum(1.0 if p > 0.5 else 0.5 if p == 0.5 else 0.0 for p in preferences)
-    low, high = proportion_confint(hits, len(preferences), method="wilson")
-    return hits / len(preferences), float(low), float(high)
+    low, high = _wilson(hits, len(preferences))
+    return hits / len(preferences), low, high
+
+
+def _wilson(hits: float, count: int) -> tuple[float, float]:
+    """95 % interval of a share; half hits count half."""
+    from statsmodels.stats.proportion import proportion_confint  # slow to load
+
+    low, high = proportion_confint(hits, count, method="wilson")
+    return float(low), float(high)
 
 
 def _dose_response(ask: Callable[[Iterable[Contest]], _Asked], planted: Sequence[Planted]) -> Test:
@@ -301,10 +308,10 @@ def _flips(asked: Sequence[_Asked]) -> Test:
     bar = "<= 0.15"
     if not flips:
         return Test("flips", None, bar=bar, note="no verdicts")
-    low, high = proportion_confint(sum(flips), len(flips), method="wilson")
+    low, high = _wilson(sum(flips), len(flips))
     value = fmean(flips)
     return Test(
-        "flips", value, float(low), float(high), len(flips), bar=bar, passed=value <= 0.15,
+        "flips", value, low, high, len(flips), bar=bar, passed=value <= 0.15,
         required=True,
     )  # fmt: skip
 
@@ -340,10 +347,10 @@ def _cycles(planted: Sequence[Planted], strong: _Asked, low: _Asked, rest: _Aske
             )
     if not cycles:
         return Test("cycles", None, bar="<= 0.05", note="no complete triad")
-    low_end, high = proportion_confint(sum(cycles), len(cycles), method="wilson")
+    low_end, high = _wilson(sum(cycles), len(cycles))
     value = fmean(cycles)
     return Test(
-        "cycles", value, float(low_end), float(high), len(cycles), bar="<= 0.05",
+        "cycles", value, low_end, high, len(cycles), bar="<= 0.05",
         passed=value <= 0.05,
     )  # fmt: skip
 
@@ -407,14 +414,14 @@ def _attacked(ask: Callable[[Iterable[Contest]], _Asked], attacks: Sequence[Atta
                 turned.append(Failed(attack.user, attack.honest, attack.attacked, now, attack.kind))
     if not at_stake:
         return [Test("attacks", None, missing=missing, bar=bar, note="no honest reply was ahead")]
-    low, high = proportion_confint(len(turned), at_stake, method="wilson")
+    low, high = _wilson(len(turned), at_stake)
     kinds: dict[str, int] = defaultdict(int)
     for failure in turned:
         kinds[failure.why] += 1
     told = ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items()))
     value = len(turned) / at_stake
     found = Test(
-        "attacks", value, float(low), float(high), at_stake, missing, bar,
+        "attacks", value, low, high, at_stake, missing, bar,
         passed=value <= 0.02, note=told, failed=tuple(turned[:FAILED_SHOWN]),
     )  # fmt: skip
     return [found]

@@ -9,6 +9,7 @@ from typing import Any
 from character.diffing.discovery import Discovery
 from character.diffing.results import Difference
 from character.diffing.verdicts import Decision, Gate
+from character.judging.card import Card
 from character.report.content import StageCost
 
 
@@ -57,6 +58,12 @@ class DiffReport:
     folder: str
     config: Mapping[str, Any]
     versions: Mapping[str, str]
+    judge_cards: Sequence[Card] = ()
+
+    @property
+    def judge_refused(self) -> bool:
+        """Whether a card keeps the examiner out."""
+        return any(card.refusals for card in self.judge_cards)
 
     @property
     def seconds(self) -> float:

@@ -14,6 +14,7 @@ from pydantic_core.core_schema import FloatSchema
 from character.diffing.discovery import Discovery
 from character.diffing.results import Kept, Result
 from character.diffing.verdicts import Decision, Tier
+from character.judging.card import Card
 from character.report.diff_content import DiffReport, Side
 from character.report.diff_terminal import CIRCULAR, QUICK, moved, sentence, share, side_effects
 from character.report.printable import printable
@@ -46,6 +47,7 @@ class Page:
     peak_bytes: int
     config: dict[str, Any]
     versions: dict[str, str]
+    judge_cards: tuple[Card, ...]
 
 
 def as_json(report: DiffReport) -> str:
@@ -56,7 +58,7 @@ def as_json(report: DiffReport) -> str:
         difference.results, difference.kept,
         {judged.name: report.gate.tier_of(judged.name) for judged in difference.judged},
         dict(difference.specificity), report.discovery, report.seconds, report.peak_bytes,
-        dict(report.config), dict(report.versions),
+        dict(report.config), dict(report.versions), tuple(report.judge_cards),
     )  # fmt: skip
     return TypeAdapter(Page).dump_json(page, indent=1).decode() + "\n"
 

@@ -25,6 +25,7 @@ from character.report.diff_terminal import (
     side_effects,
     traits_line,
 )
+from character.report.judge_card import verdict_on
 from character.report.page import templates, typeset
 from character.report.printable import printable
 from character.report.terminal import memory_text, minutes_text
@@ -82,6 +83,7 @@ def _row(example: Example) -> dict[str, object]:
 def _environment() -> Environment:
     environment = templates()
     environment.filters.update(
+        test_verdict=verdict_on,
         moved=lambda result: typeset(moved(result)),
         share=lambda ratio: typeset(share(ratio)),
         number=lambda value: typeset(number(value)),

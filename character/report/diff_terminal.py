@@ -28,6 +28,7 @@ STYLES: dict[Verdict, str] = {
 }
 CODES = {0: "green", 1: "bold red", 2: "bold yellow", 3: "bold red"}
 QUICK = "A quick look: it can find a regression, and passes nothing."
+UNFIT = "The examiner is below the bars of its card: see How it was made."
 CIRCULAR = (
     "The examiner also ranked the replies that NEW learned from: that they agree is circular. "
     "Certify with a model of another family: --examiner local:PATH"
@@ -123,6 +124,8 @@ def verdict_table(report: DiffReport) -> Group:
         parts += [Text(printable(line)) for line in discovered(report.discovery)]
     for trait, value in difference.specificity.items():
         parts.append(Text(printable(f"Specificity of {trait}: {value:.1f}.")))
+    if report.judge_refused:
+        parts.append(Text(UNFIT, style="bold red"))
     if report.circular:
         parts.append(Text(CIRCULAR, style="yellow"))
     parts += [Text(), Text(printable(sentence(report)), style=CODES[report.decision.code])]
