@@ -79,7 +79,11 @@ class DoseConfig(Part):
 
 
 class DpoConfig(BatchConfig):
-    """Direct preference optimisation on pairs of the policy's own replies."""
+    """Direct preference optimisation on pairs of the policy's own replies.
+
+    The keys combine: `length` says what a reply's log-probability is, `loss` what a pair costs,
+    and `weights` how much of that counts. With loss ipo, length is normalised unless it is given.
+    """
 
     pairs: int = Field(default=110, ge=1, description="The widest pairs are used, at most so many.")
     epochs: int = Field(default=1, ge=0)
@@ -89,10 +93,50 @@ class DpoConfig(BatchConfig):
     batch: int = Field(default=8, ge=1)
     micro_batch: int = Field(default=4, ge=1)
     anchors: float = Field(default=1.0, ge=0, description="Weight of the KL on anchor queries.")
+    loss: Literal["sigmoid", "ipo", "robust"] = "sigmoid"
+    label_noise: float = Field(
+        default=0.1, ge=0, lt=0.5, description="Share of pairs in the wrong order; loss robust."
+    )
+    length: Literal["sum", "normalised", "desensitised"] = Field(
+        default="sum", description="Normalised: the mean a token, so it wants a far larger beta."
+    )
+    length_alpha: float = Field(
+        default=0.5, ge=0, le=1, description="Of tokens beyond the shorter reply; desensitised."
+    )
+    weights: Literal["none", "probability", "soft"] = Field(
+        default="none",
+        description="From the ranking's probability p of a pair: its weight is 2p - 1, over the"
+        " mean; or p of its loss and 1 - p of the swapped pair's. The NLL keeps its own.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _ipo_by_the_token(cls, given: object) -> object:
+        """As its authors ran it, and as TRL does: see dpo_loss.py."""
+        if isinstance(given, dict) and given.get("loss") == "ipo":
+            return {"length": "normalised", **given}
+        return given
+
+    @model_validator(mode="after")
+    def _no_key_in_vain(self) -> Self:
+        for key, owner, wanted in (
+            ("label_noise", "loss", "robust"),
+            ("length_alpha", "length", "desensitised"),
+        ):
+            default = type(self).model_fields[key].default
+            if getattr(self, owner) != wanted and getattr(self, key) != default:
+                raise ValueError(f"{key} is read with {owner}={wanted} only: set that, or drop it")
+        if self.loss == "robust" and self.weights == "soft":
+            raise ValueError("loss=robust and weights=soft both allow for wrong pairs: use one")
+        return self
 
 
 class RewardConfig(BatchConfig):
-    """Bradley-Terry reward model on the ranked pairs."""
+    """Bradley-Terry reward model on the ranked pairs.
+
+    Members are trained apart, each from a seed of its own; a reward is then their mean less
+    `pessimism` times their standard deviation (Eisenstein et al. 2023; Coste et al. 2023).
+    """
 
     pairs: int = Field(default=128, ge=1, description="Drawn from all pairs, at most so many.")
     epochs: int = Field(default=1, ge=0)
@@ -100,6 +144,27 @@ class RewardConfig(BatchConfig):
     batch: int = Field(default=8, ge=1)
     micro_batch: int = Field(default=4, ge=1)
     centre: float = Field(default=0.01, ge=0, description="Pulls rewards towards zero mean.")
+    full: bool = Field(
+        default=False, description="All weights, not an adapter; then with a learning_rate of 1e-5."
+    )
+    labels: Literal["hard", "soft", "margin"] = Field(
+        default="hard",
+        description="Soft: the ranking's probability of a pair is the label. Margin: rewards should"
+        " be apart by the ranking's gap.",
+    )
+    members: int = Field(default=1, ge=1, description="Reward models in the ensemble.")
+    pessimism: float = Field(
+        default=1.0, ge=0, description="Standard deviations of the members taken off their mean."
+    )
+
+    @model_validator(mode="after")
+    def _comparable(self) -> Self:
+        if self.members > 1 and not self.centre:
+            raise ValueError(
+                "members need centre > 0, for example 0.01: without it each puts its zero anywhere,"
+                " and they would seem to disagree where they do not"
+            )
+        return self
 
 
 class PpoConfig(BatchConfig):

@@ -18,6 +18,7 @@ from character.models.local import LocalModel
 from character.rows import Reply, Step, Taught, taught
 from character.spec.constitution import Constitution
 from character.training.config import TrainingConfig
+from character.training.dataset import PROBABILITY, pair_weights
 from character.training.distill import distill
 from character.training.dpo import train_dpo
 from character.training.lessons import Lesson, character_lessons
@@ -82,10 +83,15 @@ def preferred_adapter(
     if config.dpo.epochs:
         # among themselves; how much they count beside the pairs is config.dpo.anchors
         held = [replace(lesson, weight=1.0) for lesson in anchors()] if config.dpo.anchors else []
-        widest = pairs.sort("probability", reverse=True)
+        widest = pairs.sort(PROBABILITY, reverse=True)
         widest = widest.select(range(min(len(pairs), config.dpo.pairs)))
         rows += train_dpo(policy, tokenizer, widest, held, config.dpo, seed, checkpoints, on_step)
-        rows += [taught("policy", pair_id) for pair_id in widest["pair_id"]]
+        by_probability = config.dpo.weights == "probability"
+        weights = pair_weights(widest[PROBABILITY]) if by_probability else [1.0] * len(widest)
+        rows += [
+            taught("policy", pair_id, weight)
+            for pair_id, weight in zip(widest["pair_id"], weights, strict=True)
+        ]
     save_policy(policy, tokenizer, target)
     return rows
 

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 from datasets import load_from_disk
+from hypothesis import given
+from hypothesis import strategies as st
 
+from character.errors import RecipeError
 from character.rows import Pair, Query, Reply
-from character.training.dataset import dataset_of, trl_rows
+from character.training.dataset import counted, dataset_of, pair_weights, trl_rows
 
 QUERIES = {
     name: Query(name, text, "on_trait", trait, clause, "", "", "seed", 0, split, "")  # type: ignore[arg-type]
@@ -118,3 +121,41 @@ def test_a_split_without_pairs_is_left_out(tmp_path: Path) -> None:
     found.save_to_disk(tmp_path)
     assert list(load_from_disk(tmp_path)["train"]["pair_id"]) == ["p1"]
     assert dataset_of([], QUERIES, REPLIES) == {}
+
+
+# --- how much each pair counts ---
+
+
+def test_weights_by_hand() -> None:
+    # 2p - 1: 1/2, 1, 0 and 1/10, on average 2/5
+    assert pair_weights([0.75, 1.0, 0.5, 0.55]) == pytest.approx([5 / 4, 5 / 2, 0, 1 / 4])
+
+
+@given(st.lists(st.floats(0.5, 1), min_size=1).filter(lambda found: max(found) > 0.501))
+def test_weights_are_1_on_average_and_grow_with_the_probability(probabilities: list[float]) -> None:
+    weights = pair_weights(probabilities)
+    assert sum(weights) / len(weights) == pytest.approx(1)
+    ordered = sorted(zip(probabilities, weights, strict=True))
+    assert [weight for _, weight in ordered] == sorted(weights)
+    assert min(weights) >= 0
+
+
+def test_pairs_are_counted_by_the_column_that_the_loss_reads() -> None:
+    pairs = trl_rows(
+        [PAIRS[0], replace(PAIRS[2], probability=1.0), replace(PAIRS[1], probability=0.5)],
+        QUERIES,
+        REPLIES,
+    )
+    assert counted(pairs, "none") is pairs
+    assert counted(pairs, "soft") is pairs
+    found = counted(pairs, "probability")
+    assert list(found["pair_weight"]) == [1, 2, 0]  # 1/2, 1 and 0 over 1/2
+    assert found.remove_columns("pair_weight").to_list() == pairs.to_list()
+
+
+@pytest.mark.parametrize("weights", ["probability", "soft"])
+def test_pairs_without_probabilities_cannot_be_counted_by_them(weights: str) -> None:
+    pairs = trl_rows(PAIRS, QUERIES, REPLIES).remove_columns("probability")
+    assert counted(pairs, "none") is pairs
+    with pytest.raises(RecipeError, match="no column 'probability'"):
+        counted(pairs, weights)

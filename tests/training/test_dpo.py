@@ -20,7 +20,8 @@ from character.rows import Pair, Query, Reply, Step
 from character.training.config import AnchorsConfig, DpoConfig
 from character.training.dataset import trl_rows
 from character.training.distill import lesson_loss
-from character.training.dpo import dpo_loss, train_dpo
+from character.training.dpo import train_dpo
+from character.training.dpo_loss import dpo_loss
 from character.training.lessons import Lesson, anchor_lessons, collate
 from character.training.policy import save_policy
 from character.training.runner import arguments
@@ -248,7 +249,7 @@ def test_the_loss_of_log_probabilities_worked_by_hand() -> None:
     # rewards: 0.5 (log 4) = log 2 and 0.5 (-log 4) = -log 2, so sigmoid(log 4) = 4/5; and 0, 0
     policy = torch.tensor([log(4) - 7, -3.0]), torch.tensor([-9 - log(4), -5.0])
     reference = torch.tensor([-7.0, -3.0]), torch.tensor([-9.0, -5.0])
-    loss, chosen, rejected = dpo_loss(policy, reference, beta=0.5)
+    loss, chosen, rejected = dpo_loss(policy, reference, DpoConfig(beta=0.5))
     assert loss.item() == pytest.approx((log(5 / 4) + log(2)) / 2)
     torch.testing.assert_close(chosen, torch.tensor([log(2), 0.0]))
     torch.testing.assert_close(rejected, torch.tensor([-log(2), 0.0]))
