@@ -34,7 +34,7 @@ from character.rows import (
 from character.run import ASKED, CARDS, Run, plain, versions
 from character.store.store import Store
 from character.training.dose import Doses, try_doses
-from character.training.reward_card import RewardCard, reward_card
+from character.training.reward_card import RewardCard, read_card, reward_card
 
 REPORT = "report.html"
 JUDGE_CARD = "judge-card.html"
@@ -42,7 +42,13 @@ JUDGE_CARD = "judge-card.html"
 
 def finish(job: Job, run: Run) -> Report:
     """Write report.html, the cards and run.json, and print how it went."""
-    report = gather(job, run.store, run.recorded(ASKED), cards_in(run.recorded(CARDS)))
+    report = gather(
+        job,
+        run.store,
+        run.recorded(ASKED),
+        cards_in(run.recorded(CARDS)),
+        read_card(run.folder / "reward_model"),
+    )
     if report.judge_cards:
         (run.folder / JUDGE_CARD).write_text(cards_page(report.judge_cards), encoding="utf-8")
     (run.folder / REPORT).write_text(render_report(report), encoding="utf-8")
@@ -70,9 +76,10 @@ def gather(
     store: Store,
     asked: Sequence[Mapping[str, Any]] | None = None,
     cards: Sequence[Card] = (),
+    rewarded: RewardCard | None = None,
 ) -> Report:
-    """Everything the renderers need, from the stored rows, the record of what was `asked`, and the
-    judge's cards."""
+    """Everything the renderers need, from the stored rows, the record of what was `asked`, the
+    judge's cards and the reward model's (without which its rewards still say some of it)."""
     recipe, queries = job.recipe, store.all(Query)
     measurements = store.all(Measurement)
     costs = [StageCost(s.name, s.seconds, s.peak_bytes) for s in store.finished().values()]
@@ -89,7 +96,7 @@ def gather(
         funnel=_funnel(store, queries, cards),
         coverage=Lineage(job.constitution, store).coverage(),
         comparisons=_comparisons(job, queries, store.all(Answer), measurements),
-        reward_card=_reward_card(store),
+        reward_card=rewarded or _reward_card(store),
         doses=_doses(job, store),
         steps=store.all(Step),
         costs=costs,

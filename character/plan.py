@@ -65,7 +65,8 @@ def plan(constitution: Constitution, recipe: Recipe) -> list[PlannedStage]:
     lessons = taught * (PROMPT + length) + held * (PROMPT + anchors.max_tokens)
     own = train * len(recipe.training.dose.tried)
     of_each = train * recipe.pairs.per_query  # of the base's replies, and of the policy's own
-    pairs = min(of_each * (2 if own else 1), recipe.training.reward.pairs)
+    reward = recipe.training.reward
+    pairs = min(of_each * (2 if own else 1), reward.pairs)
     pair_tokens = pairs * 2 * (PROMPT + length)
     dpo = recipe.training.dpo
     preferred = min(of_each, dpo.pairs)
@@ -83,7 +84,9 @@ def plan(constitution: Constitution, recipe: Recipe) -> list[PlannedStage]:
         ),
         _written("own_replies", "replies", own, length),
         _scored("own_judgements", "replies under each context", own * contexts, PROMPT + length),
-        _trained("reward_model", "pair tokens", pairs, pair_tokens * recipe.training.reward.epochs),
+        _trained(
+            "reward_model", "pair tokens", pairs, pair_tokens * reward.epochs * reward.members
+        ),
         _trained("policy", "pair tokens", preferred, 2 * preferred_tokens * dpo.epochs),
         _written("measure", "answers", answers, recipe.measure.sampling.max_tokens),
         _written("measure", "short answers", short, recipe.measure.short_sampling.max_tokens),

@@ -7,6 +7,7 @@ from huggingface_hub import DatasetCard, ModelCard
 
 from character.report.cards import dataset_card, model_card
 from character.report.content import Report
+from character.training.reward_card import RewardCard, RewardTest
 
 COUNTS = {"train": 1120, "held_out": 30}
 
@@ -84,6 +85,24 @@ def test_side_effects_name_what_failed_and_what_is_unknown(report: Report) -> No
     assert "**missing**: Fluency under base" in told
     assert "Curious where it must not show: spills over" in told
     assert "Every bar" not in told
+
+
+def test_the_model_card_says_whether_the_reward_model_may_drive(report: Report) -> None:
+    assert "## Reward model" not in model_card(report)
+    tests = (
+        RewardTest(
+            "accuracy on held-out queries", 0.71, 0.6, 0.8, 148, ">= 0.80", False, required=True
+        ),
+        RewardTest("transfer to another trait", None, note="<b> was not | tried"),
+    )
+    card = RewardCard(148, 0.71, 0.6, 0.8, 0.56, 0.047, tests)
+    told = section(model_card(replace(report, reward_card=card)), "Reward model")
+    assert "Tried on 148 pairs of held-out queries. It may not drive PPO: accuracy on" in told
+    assert "| 0.71 [0.60, 0.80] | 148 | \\>= 0.80, required | missed |" in told
+    assert "(&lt;b\\> was not \\| tried) | not measured |  |  | not measured |" in told
+    good = replace(card, tests=(replace(tests[0], value=0.9, passed=True),))
+    told = section(model_card(replace(report, reward_card=good)), "Reward model")
+    assert "Every required test holds: it may drive PPO." in told
 
 
 def test_both_cards_admit_what_is_circular(report: Report, card: str) -> None:

@@ -13,7 +13,7 @@ from character.diffing.statistics import Estimate
 from character.judging.card import Card, Test
 from character.report.content import Comparison, Report
 from character.report.html import render_report
-from character.training.reward_card import RewardCard
+from character.training.reward_card import RewardCard, RewardTest
 
 SCRIPT = '<script>alert("owned")</script>'  # in titles, queries and replies of `report`
 VOID = {"meta", "br", "input", "link", "img", "hr"}
@@ -226,6 +226,27 @@ def test_the_reward_model_s_card(report: Report, page: Page) -> None:
     close = replace(card, length_only=0.8)
     text = Page(render_report(replace(report, reward_card=close))).text("reward")
     assert "not shown to beat it" in text
+
+
+def test_the_reward_model_s_tests_are_a_table(report: Report) -> None:
+    tests = (
+        RewardTest(
+            "accuracy on held-out queries", 0.71, 0.6, 0.8, 148, ">= 0.80", False, required=True
+        ),
+        RewardTest("transfer to another trait", None, note="<b>none</b> was measured"),
+        RewardTest("padding moves the reward", -0.12, -0.2, 0.1, 48),
+    )
+    card = RewardCard(148, 0.71, 0.6, 0.8, 0.56, 0.047, tests)
+    html = render_report(replace(report, reward_card=card))
+    text = Page(html).text("reward")
+    assert "no: accuracy on held-out queries is 0.71, and the bar is >= 0.80" in text
+    assert "0.71 [0.60, 0.80] 148 >= 0.80, required missed" in text
+    assert "<b>none</b> was measured not measured" in text
+    assert "&lt;b&gt;none" in html
+    assert "\u22120.12 [\u22120.20, 0.10] 48 no bar" in text
+    good = replace(card, tests=(replace(tests[0], value=0.9, passed=True),))
+    text = Page(render_report(replace(report, reward_card=good))).text("reward")
+    assert "yes: every required test holds" in text
 
 
 def test_the_doses_stand_beside_the_base_model(page: Page) -> None:

@@ -14,9 +14,10 @@ from datasets import Dataset
 from peft import PeftModel
 from transformers import AutoModelForSequenceClassification
 
+from character.errors import ModelError, RecipeError
 from character.rows import Step
 from character.training.config import LoraConfig, RewardConfig
-from character.training.reward_model import rewards, train_reward_model
+from character.training.reward_model import rewards, soft_label_term, train_reward_model
 from character.training.runner import add_adapter
 
 if TYPE_CHECKING:
@@ -94,6 +95,10 @@ def untrained(tiny_folder: Path, tiny_tokenizer: PreTrainedTokenizerFast) -> Pef
     return add_adapter(model, LORA, "SEQ_CLS")
 
 
+def quietly(done: int, total: int) -> None:
+    """Tells nobody how far it is."""
+
+
 def values(steps: list[Step], metric: str) -> list[float]:
     return [step.value for step in steps if step.metric == metric]
 
@@ -160,6 +165,46 @@ def test_an_interruption_changes_nothing(
     assert all(torch.equal(state(whole)[name], w) for name, w in state(resumed).items())
 
 
+def test_soft_labels_and_margins_are_what_the_loss_says(
+    tiny_folder: Path, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    one_step = {"epochs": 1, "batch": PAIRS, "micro_batch": PAIRS, "learning_rate": 1e-9}
+    pairs = dataset_of(planted(PAIRS, seed=0))
+    probability = [0.5 + 0.5 * i / PAIRS for i in range(PAIRS)]
+    gap = [0.1 * i for i in range(PAIRS)]
+    pairs = pairs.add_column("probability", probability).add_column("gap", gap)
+    losses = {}
+    for labels in ("hard", "soft", "margin"):
+        config = CONFIG.model_copy(update={**one_step, "centre": 0.0, "labels": labels})
+        model, steps = train_reward_model(
+            tiny_folder, tiny_tokenizer, pairs, LORA, config, 5, tmp_path / labels, quietly
+        )
+        (losses[labels],) = values(steps, "loss")
+    found = rewards(model, tiny_tokenizer, [turns for pair in planted(PAIRS, 0) for turns in pair])
+    d = [chosen - rejected for chosen, rejected in zip(found[::2], found[1::2], strict=True)]
+    # cross-entropy of sigmoid(d) with the probability; Touvron et al. 2023, equation 2
+    both = zip(d, probability, strict=True)
+    soft = [p * log(1 + exp(-x)) + (1 - p) * log(1 + exp(x)) for x, p in both]
+    margin = [log(1 + exp(m - x)) for x, m in zip(d, gap, strict=True)]
+    assert losses["hard"] == pytest.approx(sum(log(1 + exp(-x)) for x in d) / PAIRS, rel=0.01)
+    assert losses["soft"] == pytest.approx(sum(soft) / PAIRS, rel=0.01)
+    assert losses["margin"] == pytest.approx(sum(margin) / PAIRS, rel=0.01)
+    assert len({round(loss, 2) for loss in losses.values()}) == 3
+
+
+def test_soft_labels_pull_to_their_log_odds_worked_by_hand() -> None:
+    d, p = torch.tensor([2.0, -1.0], requires_grad=True), torch.tensor([0.8, 0.6])
+    loss = -torch.nn.functional.logsigmoid(d).mean() + soft_label_term(
+        torch.cat([d, torch.zeros(2)]), p
+    )
+    torch.autograd.backward(loss)
+    # the gradient of cross-entropy, over two pairs: (sigmoid(d) - p) / 2
+    assert d.grad is not None
+    assert d.grad.tolist() == pytest.approx(
+        [(1 / (1 + exp(-2)) - 0.8) / 2, (1 / (1 + exp(1)) - 0.6) / 2]
+    )
+
+
 @pytest.mark.parametrize("centre", [0.0, 0.5])
 def test_the_loss_is_bradley_terry_with_a_centre(
     tiny_folder: Path, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path, centre: float
@@ -190,6 +235,72 @@ def test_where_bfloat16_is_emulated_everything_is_float32(
     model, steps = train(tiny_folder, tiny_tokenizer, tmp_path, config)
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
     assert len(values(steps, "loss")) == 8
+
+
+# --- bad input ---
+
+
+@pytest.mark.parametrize("labels", ["soft", "margin"])
+def test_labels_that_the_pairs_do_not_have_are_refused(
+    labels: str, tiny_folder: Path, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    config = CONFIG.model_copy(update={"labels": labels})
+    column = {"soft": "probability", "margin": "gap"}[labels]
+    pairs = dataset_of(planted(2, seed=0))
+    with pytest.raises(RecipeError, match=f"no column '{column}'.*labels=hard"):
+        train_reward_model(tiny_folder, tiny_tokenizer, pairs, LORA, config, 5, tmp_path, quietly)
+    for bad in (-0.1, float("nan")):
+        wrong = pairs.add_column(column, [0.7, bad])
+        with pytest.raises(RecipeError, match=f"pair 1 has the {column} {bad}"):
+            train_reward_model(
+                tiny_folder, tiny_tokenizer, wrong, LORA, config, 5, tmp_path, quietly
+            )
+
+
+def test_a_single_pair_is_enough_to_train_on(
+    tiny_folder: Path, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    config = CONFIG.model_copy(update={"epochs": 2})
+    pairs = dataset_of(planted(1, seed=0))
+    _, steps = train_reward_model(
+        tiny_folder, tiny_tokenizer, pairs, LORA, config, 5, tmp_path, quietly
+    )
+    assert len(values(steps, "loss")) == 2
+
+
+def test_pairs_whose_replies_are_the_same_are_refused(
+    tiny_folder: Path, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    same = dataset_of([(chosen, chosen) for chosen, _ in planted(3, seed=0)])
+    with pytest.raises(ModelError, match=r"In each of the 3 pairs .* are the same"):
+        train_reward_model(tiny_folder, tiny_tokenizer, same, LORA, CONFIG, 5, tmp_path, quietly)
+
+
+def test_pairs_that_are_all_too_long_are_refused(
+    tiny_folder: Path, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    (chosen, rejected) = planted(1, seed=0)[0]
+    long = [*chosen[:1], {"role": "assistant", "content": "tea water " * 600}]
+    pairs = dataset_of([(long, rejected)])
+    with pytest.raises(ModelError, match="Each of the 1 pairs is longer than 1024 tokens"):
+        train_reward_model(tiny_folder, tiny_tokenizer, pairs, LORA, CONFIG, 5, tmp_path, quietly)
+
+
+def test_a_training_that_runs_away_is_stopped(
+    tiny_folder: Path, tiny_tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    config = CONFIG.model_copy(update={"learning_rate": 1e30})
+    with pytest.raises(ModelError, match=r"no finite number.*learning_rate=1e\+29"):
+        train(tiny_folder, tiny_tokenizer, tmp_path, config)
+
+
+def test_a_reward_that_is_no_number_is_refused(
+    untrained: PeftModel, tiny_tokenizer: PreTrainedTokenizerFast
+) -> None:
+    classifier: Any = untrained.get_base_model()
+    torch.nn.init.constant_(classifier.score.weight, float("nan"))
+    with pytest.raises(ModelError, match="no finite reward"):
+        rewards(untrained, tiny_tokenizer, planted(1, seed=0)[0])
 
 
 # --- rewards ---
