@@ -67,13 +67,8 @@ def card(
     page = out or Path("judge-card.html")
     if not page.absolute().parent.is_dir():
         raise RecipeError(f"{page}: there is no folder {page.parent}")
-    for name in (model, planter):
-        check_name(name)
-    if not has_weights(planter):
-        raise RecipeError(
-            f"--planter {planter}: replies are planted by a model whose weights are here, for"
-            f" example {BUNDLED_DEFAULT}"
-        )
+    check_name(model)
+    _check_planter(planter)
     from character.quiet import hush_libraries
 
     hush_libraries()
@@ -93,6 +88,77 @@ def card(
     console.print(f"Page  {page}\nJSON  {data}", markup=False)
     if any(one.refusals for one in found.cards):
         raise click.exceptions.Exit(1)
+
+
+@main.command()
+@click.option(
+    "--judge", "named", multiple=True, required=True, metavar="KIND[@MODEL]",
+    help="Two of them, for example --judge likelihood --judge verdict@openai:gpt-5-mini",
+)  # fmt: skip
+@click.option(
+    "--planter", default=BUNDLED_DEFAULT, show_default=True,
+    help="The model that writes queries and planted replies.",
+)  # fmt: skip
+@click.option("--traits", "first", multiple=True, required=True, metavar="TRAIT...",
+              help="Trait files or names.")  # fmt: skip
+@click.argument("more", nargs=-1, metavar="")
+@click.option("--queries", type=click.IntRange(10, 2000), default=60, show_default=True,
+              help="Queries with planted replies.")  # fmt: skip
+@click.option(
+    "--max-cost",
+    type=click.FloatRange(0, min_open=True),
+    metavar="DOLLARS",
+    help="What models behind APIs may cost in all.",
+)
+@friendly
+def agree(
+    named: tuple[str, ...], planter: str, first: tuple[str, ...], more: tuple[str, ...],
+    queries: int, max_cost: float | None,
+) -> None:  # fmt: skip
+    """Find clauses on which two judges differ: they are probably ambiguous.
+
+    Their replies come as YAML, ready for the trait file once somebody has said which is better.
+    """
+    from rich.console import Console
+
+    from character.models.loading import check_name
+    from character.spec.loading import read_trait
+
+    judges = [_kind_and_model(name) for name in named]
+    if len(judges) != 2:
+        raise RecipeError("name two judges, for example --judge likelihood --judge rubric")
+    read = [read_trait(reference).trait for reference in (*first, *more)]
+    for _, model in judges:
+        check_name(model)
+    _check_planter(planter)
+    from character.quiet import hush_libraries
+
+    hush_libraries()
+    from character.judge_job import compared
+    from character.progress import Reporter
+    from character.report.judge_card import agreement_text
+
+    console = Console()
+    for found in compared(read, judges, planter, queries, Reporter(console), max_cost):
+        console.print(agreement_text(found))
+
+
+def _kind_and_model(name: str) -> tuple[Any, str]:
+    kind, _, model = name.partition("@")
+    if kind not in KINDS:
+        raise RecipeError(f"--judge {name!r}: there is no such kind. Kinds: {', '.join(KINDS)}")
+    return kind, model or BUNDLED_DEFAULT
+
+
+def _check_planter(planter: str) -> None:
+    from character.models.loading import check_name
+
+    check_name(planter)
+    if not has_weights(planter):
+        raise RecipeError(
+            f"--planter {planter}: replies are planted by a model whose weights are here, for"
+            f" example {BUNDLED_DEFAULT}"
+        )
 
 
 if __name__ == "__main__":

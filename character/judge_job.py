@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from character.judge_pipeline import Bench, card_of, discriminant, told
+from character.judge_pipeline import Bench, card_of, discriminant, plants_for, told
+from character.judging.agreement import Agreement, agreement
 from character.judging.card import Card, Discriminant
 from character.judging.config import CardConfig
 from character.judging.kinds import NEED_NO_MODEL, Kind, judge_of
@@ -63,6 +64,29 @@ def examined(
                 planted[trait.id] = plants
         found = discriminant(traits, bench, planted, reporter) if matrix else None
         return Examined(tuple(cards), found)
+
+
+def compared(
+    traits: Sequence[Trait],
+    judges: Sequence[tuple[Kind, str]],
+    planter: str,
+    queries: int,
+    reporter: Reporter,
+    cap: float | None = None,
+) -> Iterator[Agreement]:
+    """Where two judges differ, trait by trait."""
+    local = load_local(planter, reporter.say)
+    opened: dict[str, Any] = {planter: local}
+    with ExitStack() as stack:
+        made = []
+        for kind, name in judges:
+            model = stack.enter_context(_judging(kind, name, opened, cap, reporter))
+            opened[name] = model or opened.get(name)
+            made.append(judge_of(kind, model, _embedder(kind, reporter)))
+        first, second = made
+        bench = Bench(judges[0][0], first, local, config_of(queries, 0))
+        for trait in traits:
+            yield agreement(first, second, trait, plants_for(trait, bench, reporter))
 
 
 def config_of(queries: int, attacks: int) -> CardConfig:

@@ -204,3 +204,33 @@ def test_a_refusal_names_the_test_the_number_and_the_worst_examples() -> None:
     first, *examples = refusal(HOSTILE)
     assert "planted order is 0.61 [0.51, 0.70], and the bar is lower end >= 0.85" in first
     assert "gave the better reply 0.20" in examples[0] and "(refused)" in examples[3]
+
+
+def agree(*arguments: str) -> Any:
+    return CliRunner().invoke(command.main, ["agree", *arguments])
+
+
+def test_two_judges_are_compared_clause_by_clause(
+    tiny_folder: Path, small_trait: Trait, tmp_path: Path
+) -> None:
+    file = tmp_path / "asking.yaml"
+    file.write_text(yaml.safe_dump(small_trait.model_dump(by_alias=True)))
+    name = f"local:{tiny_folder}"
+    done = agree("--judge", f"likelihood@{name}", "--judge", f"likelihood-plain@{name}", "--planter", name,
+                 "--queries", "12", "--traits", str(file))  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "Cohen's kappa" in done.output and "answers" in done.output
+    assert "they differ in" in done.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--judge", "likelihood"], "name two judges"),
+        (["--judge", "coin", "--judge", "rubric"], "no such kind"),
+        (["--judge", "rubric", "--judge", "rubric@bundled:nobody"], "nobody"),
+    ],
+)
+def test_judges_that_cannot_be_compared_are_told_so(arguments: list[str], says: str) -> None:
+    done = agree(*arguments, "--traits", "curious")
+    assert done.exit_code == 2 and says in done.output and "Traceback" not in done.output

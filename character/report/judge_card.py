@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from character.judging.agreement import Agreement, as_examples
 from character.judging.card import Card, ClauseTest, Discriminant, Test, refusal
 from character.report.page import templates
 from character.report.plots import shares
@@ -34,6 +35,26 @@ def cards_text(cards: Sequence[Card], discriminant: Discriminant | None = None) 
         parts.append(Text())
     if discriminant:
         parts.append(_matrix(discriminant))
+    return Group(*parts)
+
+
+def agreement_text(found: Agreement) -> Group:
+    """Clauses that split two judges, and for those that are probably unclear what to paste."""
+    table = simple_table(printable(f"{found.trait}: {found.judges[0]} and {found.judges[1]}"))
+    for title in ("Clause", "they differ in", "95 %", "contests", ""):
+        table.add_column(title)
+    for split in found.clauses:
+        table.add_row(
+            printable(split.clause), f"{split.value:.0%}", f"[{split.low:.2f}, {split.high:.2f}]",
+            str(split.count), Text("probably unclear" if split.unclear else "", style="yellow"),
+        )  # fmt: skip
+    kappa = MISSING if found.kappa is None else f"{found.kappa:.2f}"
+    table.caption = f"Cohen's kappa {kappa}; {found.missing} contests not decided by both."
+    parts: list[RenderableType] = [table]
+    for split in found.clauses:
+        if split.unclear:
+            parts.append(Text(f"\nSay which is better and why, and paste into {found.trait}.yaml:"))
+            parts.append(Text(printable(as_examples(split)), style="cyan"))
     return Group(*parts)
 
 
