@@ -18,9 +18,9 @@ from character.data.queries import QueriesConfig, drafts_wanted, write_queries
 from character.errors import SpecError
 from character.judging.attacks import attacks
 from character.judging.card import TESTS, Card, Discriminant, discriminate, examine
-from character.judging.config import CardConfig
+from character.judging.config import CardConfig, Kind
 from character.judging.judge import Judge
-from character.judging.kinds import TEMPLATES, UNITS, Kind
+from character.judging.kinds import TEMPLATES, UNITS
 from character.judging.plants import Planted, plant, replies_wanted
 from character.models.base import ChatModel
 from character.models.bundled import cache_folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from character.models.base import ChatModel
 from character.models.budget import Budget
@@ -16,6 +17,9 @@ from character.models.names import has_weights
 from character.models.served import ServedModel, tallies
 from character.run import ASKED, Run, plain
 
+if TYPE_CHECKING:
+    from character.models.embedder import Embedder
+
 JOURNAL = "spending.jsonl"
 
 
@@ -26,6 +30,7 @@ class Models:
         self._run, self._requests, self._cap = run, requests, cap
         self._local: dict[str, LocalModel] = {}
         self._served: dict[str, ServedModel] = {}
+        self._embedder: Embedder | None = None
 
     def __getitem__(self, name: str) -> LocalModel:
         """A model whose weights are needed."""
@@ -40,6 +45,13 @@ class Models:
         if name not in self._served:
             self._served[name] = load_served(name, self._serving)
         return self._served[name]
+
+    def embedder(self) -> Embedder:
+        if self._embedder is None:
+            from character.models.embedder import embedder
+
+            self._embedder = embedder(self._run.reporter.say)
+        return self._embedder
 
     def identity(self, name: str) -> str:
         return identity_of(name, self._run.reporter.say)

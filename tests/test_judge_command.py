@@ -216,8 +216,8 @@ def test_two_judges_are_compared_clause_by_clause(
     file = tmp_path / "asking.yaml"
     file.write_text(yaml.safe_dump(small_trait.model_dump(by_alias=True)))
     name = f"local:{tiny_folder}"
-    done = agree("--judge", f"likelihood@{name}", "--judge", f"likelihood-plain@{name}", "--planter", name,
-                 "--queries", "12", "--traits", str(file))  # fmt: skip
+    judges = ("--judge", f"likelihood@{name}", "--judge", f"likelihood-plain@{name}")
+    done = agree(*judges, "--planter", name, "--queries", "12", "--traits", str(file))
     assert done.exit_code == 0, done.output
     assert "Cohen's kappa" in done.output and "answers" in done.output
     assert "they differ in" in done.output

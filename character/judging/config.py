@@ -8,6 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from character.judging.plants import PlantsConfig
 
+Kind = Literal[
+    "likelihood", "likelihood-plain", "verdict", "verdict-reasons", "listwise", "rubric", "checks",
+    "embedding",
+]  # fmt: skip
 CARD_SEED = 3_000_017  # apart from the seeds that builds and previews are given
 
 
@@ -16,7 +20,14 @@ class RankingConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    judge: Literal["likelihood"] = "likelihood"
+    judge: Kind = "likelihood"
+    comparisons: float = Field(
+        default=0.4,
+        gt=0,
+        le=1,
+        description="Share of all pairs of a query's replies that a judge of pairs is asked for, "
+        "where there are more than four replies.",
+    )
     checks: float = Field(
         default=1.5, ge=0, description="Weight of the checks, in spreads of the contrast."
     )

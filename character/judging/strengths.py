@@ -159,6 +159,48 @@ def next_comparison(
     return best[1:] if best else None
 
 
+class Search:
+    """Asks for at most `budget` comparisons, each the one that tells most after those before.
+
+    `wanted` and `tell` take turns, so that several searches can be asked for together. At first
+    nothing is known and pairs without a reply in common tell most: those come all at once.
+    """
+
+    def __init__(
+        self, count: int, budget: int, prior: float = PRIOR, trials: float = TRIALS
+    ) -> None:
+        self.log: list[tuple[int, int, Outcome]] = []
+        self._count, self._budget, self._prior, self._trials = count, budget, prior, trials
+        self._asked: list[tuple[int, int]] = []
+        self._all = False
+        self.strengths = fit_strengths(count, [], prior, trials)
+
+    def want_all(self) -> None:
+        """Ask for every pair in the first turn, whatever the budget."""
+        self._all = True
+
+    def wanted(self) -> list[tuple[int, int]]:
+        """The pairs to compare now; none when the budget is spent or all were compared."""
+        if not self._asked and self._all:
+            pairs = list(combinations(range(self._count), 2))
+        elif not self._asked:
+            pairs = [(k, k + 1) for k in range(0, self._count - 1, 2)][: self._budget]
+        elif len(self._asked) < self._budget:
+            pair = next_comparison(self.strengths, set(self._asked), self._trials)
+            pairs = [pair] if pair else []
+        else:
+            pairs = []
+        self._asked += pairs
+        return pairs
+
+    def tell(self, outcomes: Sequence[Outcome]) -> None:
+        """What came of the pairs that were wanted last, in their order."""
+        pairs = self._asked[len(self.log) :]
+        self.log += [(i, j, found) for (i, j), found in zip(pairs, outcomes, strict=True)]
+        known = [c for i, j, found in self.log if (c := compared(i, j, found))]
+        self.strengths = fit_strengths(self._count, known, self._prior, self._trials)
+
+
 def rank_adaptively(
     count: int,
     compare: Callable[[list[tuple[int, int]]], list[Outcome]],
@@ -166,22 +208,11 @@ def rank_adaptively(
     prior: float = PRIOR,
     trials: float = TRIALS,
 ) -> tuple[Strengths, list[tuple[int, int, Outcome]]]:
-    """Ask for at most `budget` comparisons, each the one that tells most after those before.
-
-    At first nothing is known and pairs without a reply in common tell most: they are asked
-    together. Returns the strengths and everything that was asked.
-    """
-    disjoint = [(k, k + 1) for k in range(0, count - 1, 2)][:budget]
-    log = [(i, j, found) for (i, j), found in zip(disjoint, compare(disjoint), strict=True)]
-    asked = set(disjoint)
-    while True:
-        known = [c for i, j, found in log if (c := compared(i, j, found))]
-        strengths = fit_strengths(count, known, prior, trials)
-        pair = next_comparison(strengths, asked, trials) if len(log) < budget else None
-        if pair is None:
-            return strengths, log
-        asked.add(pair)
-        log.append((*pair, compare([pair])[0]))
+    """The strengths after a search, and everything that was asked."""
+    search = Search(count, budget, prior, trials)
+    while pairs := search.wanted():
+        search.tell(compare(pairs))
+    return search.strengths, search.log
 
 
 def _shares(gap: float, log_nu: float) -> tuple[float, float, float]:

@@ -41,7 +41,7 @@ def cards_text(cards: Sequence[Card], discriminant: Discriminant | None = None) 
 def agreement_text(found: Agreement) -> Group:
     """Clauses that split two judges, and for those that are probably unclear what to paste."""
     table = simple_table(printable(f"{found.trait}: {found.judges[0]} and {found.judges[1]}"))
-    for title in ("Clause", "they differ in", "95 %", "contests", ""):
+    for title in ("they differ in", "95 %", "contests", ""):
         table.add_column(title)
     for split in found.clauses:
         table.add_row(
@@ -76,7 +76,6 @@ def cards_page(cards: Sequence[Card], discriminant: Discriminant | None = None) 
 
 def _table(card: Card) -> Table:
     table = simple_table(printable(f"{card.trait}, judged by {card.judge}"))
-    table.add_column("Test")
     for title in ("Value", "95 %", "Verdicts"):
         table.add_column(title, justify="right")
     table.add_column("Bar")
@@ -105,7 +104,6 @@ def _table(card: Card) -> Table:
 
 def _matrix(found: Discriminant) -> Table:
     table = simple_table("What planting a trait (rows) moves (columns)")
-    table.add_column("")
     for trait in found.traits:
         table.add_column(printable(trait), justify="right")
     for number, (trait, row) in enumerate(zip(found.traits, found.values, strict=True)):
