@@ -34,6 +34,7 @@ from character.rows import (
 from character.run import ASKED, CARDS, Run, plain, versions
 from character.store.store import Store
 from character.training.dose import Doses, try_doses
+from character.training.guards import GUARDED, Guarded, guarded_in
 from character.training.reward_card import RewardCard, read_card, reward_card
 
 REPORT = "report.html"
@@ -48,11 +49,12 @@ def finish(job: Job, run: Run) -> Report:
         run.recorded(ASKED),
         cards_in(run.recorded(CARDS)),
         read_card(run.folder / "reward_model"),
+        guarded_in(run.recorded(GUARDED)),
     )
     if report.judge_cards:
         (run.folder / JUDGE_CARD).write_text(cards_page(report.judge_cards), encoding="utf-8")
     (run.folder / REPORT).write_text(render_report(report), encoding="utf-8")
-    (run.folder / "policy" / "README.md").write_text(model_card(report), encoding="utf-8")
+    (run.folder / report.policy / "README.md").write_text(model_card(report), encoding="utf-8")
     named = {"held_out": "test"}  # as the saved dataset calls its splits
     counts = Counter(named.get(pair.split, pair.split) for pair in run.store.all(Pair))
     (run.folder / "dataset" / "README.md").write_text(
@@ -77,9 +79,11 @@ def gather(
     asked: Sequence[Mapping[str, Any]] | None = None,
     cards: Sequence[Card] = (),
     rewarded: RewardCard | None = None,
+    improved: Guarded | None = None,
 ) -> Report:
     """Everything the renderers need, from the stored rows, the record of what was `asked`, the
-    judge's cards and the reward model's (without which its rewards still say some of it)."""
+    judge's cards and the reward model's (without which its rewards still say some of it), and how
+    PPO ended."""
     recipe, queries = job.recipe, store.all(Query)
     measurements = store.all(Measurement)
     costs = [StageCost(s.name, s.seconds, s.peak_bytes) for s in store.finished().values()]
@@ -104,6 +108,7 @@ def gather(
         versions=versions(),
         recipe=recipe.model_dump(mode="json"),
         judge_cards=cards,
+        ppo=improved,
     )
 
 

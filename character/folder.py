@@ -34,9 +34,11 @@ def role_of(run: Path, role: str) -> str:
 
 
 def policy_of(run: Path) -> Path:
-    """The merged policy. Raises RunError while there is none."""
+    """The merged policy, that of PPO where there is one. Raises RunError while there is none."""
     record_of(run)
-    trained = run / "policy" / "merged"
+    trained = run / "ppo" / "merged"
+    if not trained.exists():
+        trained = run / "policy" / "merged"
     if not trained.exists():
         raise RunError(f"{run} has no trained policy yet. Finish the build with the same command.")
     return trained

@@ -16,6 +16,8 @@ from rich.console import Console
 from character import prompts
 from character.data.queries import TEMPLATES
 from character.errors import RecipeError, ResourceError, SpecError
+from character.judging.kinds import NEED_NO_MODEL, NEED_WEIGHTS
+from character.judging.kinds import TEMPLATES as JUDGING
 from character.models.folders import check_weights
 from character.models.loading import check_name, check_trainable
 from character.plan import STAGES, PlannedStage, plan
@@ -65,7 +67,10 @@ def prepare(
         ranking = recipe.ranking.model_copy(update={"floor": 0.0, "relevance": 0.0})
         recipe = recipe.model_copy(update={"ranking": ranking})
     check_trainable(recipe.roles.policy)
-    check_weights(recipe.roles.judge)  # whose log-probabilities are read
+    if recipe.ranking.judge in NEED_WEIGHTS:
+        check_weights(recipe.roles.judge)  # whose log-probabilities are read
+    elif recipe.ranking.judge not in NEED_NO_MODEL:
+        check_name(recipe.roles.judge)
     check_name(recipe.roles.writer)
     for trait in constitution.traits:
         if drafts := list(drafts_of(trait)):
@@ -81,7 +86,10 @@ def prepare(
     identity = {
         "traits": constitution.digest,
         "recipe": recipe.model_dump(mode="json", exclude={"requests"}),  # which decides no data
-        "templates": {name: prompts.digest(name) for name in TEMPLATES},
+        "templates": {
+            name: prompts.digest(name)
+            for name in (*TEMPLATES, *JUDGING.get(recipe.ranking.judge, ()))
+        },
         "character": version("character"),
     }
     short = content_id(identity)[:8]

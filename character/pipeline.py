@@ -1,11 +1,12 @@
 """The one page that joins the stages.
 
 spec -> queries -> replies -> judgements -> distilled policy -> its own replies, judged too
-     -> rankings -> pairs -> reward model -> policy -> measure
+     -> rankings -> pairs -> reward model -> policy (-> PPO) -> measure
 """
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -32,13 +33,17 @@ from character.diffing.measure import (
     count,
     mean_logprobs,
     measurement,
+    short_questions,
 )
 from character.diffing.outcome import BASE, OPPOSITE, PROMPTED, TRAINED, contrast_metric
 from character.errors import RunError
 from character.judge_pipeline import Bench, card_of, told
 from character.judging.card import Card, clauses_at_chance, refusal
-from character.judging.judge import Said
-from character.judging.kinds import judge_of
+from character.judging.checks import CheckError, check_reply
+from character.judging.embedding import Embeds
+from character.judging.judge import Said, Valuer
+from character.judging.kinds import NEED_NO_MODEL, judge_of, valuer_of
+from character.judging.likelihood import NAME as LIKELIHOOD
 from character.judging.likelihood import (
     contrast,
     foils,
@@ -47,8 +52,11 @@ from character.judging.likelihood import (
     relevance,
 )
 from character.judging.ranking import quality_floor, rank_replies
+from character.judging.tournament import Tournament
 from character.language import language_of
+from character.models.base import ChatModel, Message, Request
 from character.models.local import LocalModel
+from character.models.names import has_weights
 from character.models.served import ServedModel
 from character.opened import Models
 from character.progress import Bar
@@ -65,12 +73,14 @@ from character.rows import (
     Row,
     content_id,
 )
-from character.run import ACCEPTED, CARDS, Chunk, Run
+from character.run import ACCEPTED, CARDS, Chunk, Run, plain
 from character.spec.constitution import Constitution
 from character.spec.demonstrations import demonstrations
 from character.spec.schema import Trait
+from character.text import accepted
 from character.training.dataset import dataset_of, trl_rows
 from character.training.dose import try_doses
+from character.training.guards import GUARDED
 from character.training.lessons import Lesson, anchor_lessons
 from character.training.policy import (
     Anchors,
@@ -78,10 +88,20 @@ from character.training.policy import (
     at_dose,
     distilled_adapter,
     preferred_adapter,
+    rewarded_adapter,
 )
-from character.training.reward_card import examine, save_card, taught_pairs, tried_pairs
-from character.training.reward_ensemble import train_ensemble
+from character.training.ppo import Watch
+from character.training.ppo_reward import disagreement_of, ppo_reward
+from character.training.reward_card import (
+    examine,
+    read_card,
+    save_card,
+    taught_pairs,
+    tried_pairs,
+)
+from character.training.reward_ensemble import RewardModel, load_reward_model, train_ensemble
 from character.training.reward_model import conversation
+from character.training.rollouts import Rollout
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +150,7 @@ def _stages(this: _Build) -> Iterator[str]:
     yield "distilled"
     own = _own_replies(this, queries, distilled)
     yield "own_replies"
-    own_judgements = _judgements(this, queries, own, "own_judgements", "Own judgements")
+    own_judgements = _judgements(this, queries, own, "own_judgements", "Own judgements", replies)
     yield "own_judgements"
     rankings = _rankings(this, queries, replies + own, judgements + own_judgements, cards)
     yield "rankings"
@@ -143,6 +163,8 @@ def _stages(this: _Build) -> Iterator[str]:
     dose = _dose(this, replies + own, judgements + own_judgements)
     trained = _policy(this, distilled, dose, pairs, queries, replies + own, anchors)
     yield "policy"
+    trained = _ppo(this, trained, queries)
+    yield "ppo"
     _measure(this, trained, queries, replies, judgements)
     yield "measure"
 
@@ -174,8 +196,9 @@ def _judge_cards(this: _Build) -> list[Card]:
 
 def _card(this: _Build, trait: Trait) -> Card:
     roles = this.recipe.roles
-    judge = judge_of("likelihood", this.models[roles.judge])
-    bench = Bench("likelihood", judge, this.models[roles.policy], this.recipe.card)
+    kind = this.recipe.ranking.judge
+    judge = judge_of(kind, _asked_judge(this), _embedder(this))
+    bench = Bench(kind, judge, this.models[roles.policy], this.recipe.card)
     return card_of(trait, bench, this.run.reporter)[0]
 
 
@@ -246,18 +269,58 @@ def _judgements(
     replies: Sequence[Reply],
     stage: str = "judgements",
     title: str = "Judgements",
+    beside: Sequence[Reply] = (),
 ) -> list[Judgement]:
-    traits, judge = this.constitution.traits, this.recipe.roles.judge
-    planned = plan_judgements(traits, replies, this.models.identity(judge))
+    """Of all these replies; a judge that compares two has those `beside` them to compare with."""
+    traits, roles, kind = this.constitution.traits, this.recipe.roles, this.recipe.ranking.judge
+    likely = kind == LIKELIHOOD  # the default opens no model before it is needed
+    valuer = None if likely else _valuer(this, queries, replies, beside)
+    name = valuer.name if valuer else this.models.identity(roles.judge)
+    planned = plan_judgements(traits, replies, name, kind)
     found = this.run.each(
         stage,
         title,
         Judgement,
         [Chunk(first, len(chunk) * len(traits), chunk) for first, chunk in planned],
-        lambda todo: judge_replies(todo, traits, queries, this.models[judge]),
+        lambda todo: judge_replies(todo, traits, queries, _scorer(this), valuer, kind),
     )
     judged = {reply.id for reply in replies}
     return [judgement for judgement in found if judgement.reply_id in judged]
+
+
+def _scorer(this: _Build) -> LocalModel:
+    """Whose log-probabilities are read: the judge where its weights are here, else the policy."""
+    roles = this.recipe.roles
+    return this.models[roles.judge if has_weights(roles.judge) else roles.policy]
+
+
+def _asked_judge(this: _Build) -> ChatModel | None:
+    """The model that judges; None for a kind that needs none."""
+    without = this.recipe.ranking.judge in NEED_NO_MODEL
+    return None if without else this.models.any(this.recipe.roles.judge)
+
+
+def _embedder(this: _Build) -> Embeds | None:
+    return this.models.embedder() if this.recipe.ranking.judge == "embedding" else None
+
+
+def _valuer(
+    this: _Build, queries: Sequence[Query], replies: Sequence[Reply], beside: Sequence[Reply]
+) -> Valuer:
+    ranking, model = this.recipe.ranking, _asked_judge(this)
+    if valuer := valuer_of(ranking.judge, model, _embedder(this)):
+        return valuer
+    text = {query.id: query.text for query in queries}
+    plain: dict[str, list[Said]] = defaultdict(list)
+    others: dict[str, list[Said]] = defaultdict(list)
+    for reply in beside or replies:
+        said = Said(text[reply.query_id], reply.text, reply.ended)
+        if reply.style == "plain":
+            plain[said.query].append(said)
+        elif beside:
+            others[said.query].append(said)
+    listed = ranking.judge == "listwise"
+    return Tournament(judge_of(ranking.judge, model), ranking.comparisons, plain, others, listed)
 
 
 def _rankings(
@@ -432,6 +495,105 @@ def _policy(
     return this.run.artefact("policy", "DPO", make)
 
 
+def _ppo(this: _Build, preferred: Path, queries: Sequence[Query]) -> Path:
+    """PPO on the reward model and the traits' checks, watched on held-out queries; without
+    updates the policy as DPO left it.
+    """
+    recipe, models, config = this.recipe, this.models, this.recipe.training.ppo
+    if not config.updates:
+        return preferred
+    traits = {trait.id: trait for trait in this.constitution.traits}
+    used = [q for q in queries if q.kind == "on_trait" and q.split != "none"]
+    asked = {query.text: traits[query.trait] for query in used}
+
+    def checked(rollouts: Sequence[Rollout]) -> list[float | None]:
+        return [_checked(asked[r.query], r.query, r.text) for r in rollouts]
+
+    def make(checkpoints: Path, target: Path, bar: Bar) -> Sequence[Row]:
+        folder = this.run.folder / "reward_model"
+        base, tokenizer = models.folder(recipe.roles.policy), models[recipe.roles.policy].tokenizer
+        model = load_reward_model(folder, base, tokenizer, recipe.training.reward.pessimism)
+        reward = ppo_reward(
+            model,
+            read_card(folder),
+            checked if any(trait.checks for trait in traits.values()) else None,
+            config.checks,
+            config.floor,
+            recipe.replies.looping,
+            _language(this.constitution),
+        )
+        steps, guarded = rewarded_adapter(
+            base,
+            preferred,
+            [query.text for query in used if query.split == "train"],
+            reward,
+            _watch(this, [query for query in used if query.split == "held_out"], model),
+            config,
+            recipe.seed,
+            checkpoints,
+            target,
+            bar.to,
+        )
+        this.run.record(**{GUARDED: plain(guarded)})
+        return steps
+
+    return this.run.artefact("ppo", "PPO", make)
+
+
+def _watch(this: _Build, held: Sequence[Query], model: RewardModel) -> Watch:
+    """What the guards of PPO look at: contrast, short questions, and where reward models differ."""
+    config, sampling = this.recipe.training.ppo.guards, this.recipe.measure.short_sampling
+    watched = _evenly(held, config.queries)
+    asked = {query.text: query.trait for query in watched}
+    questions = short_questions("dev")[: config.questions]  # the others are reported
+
+    def independent(rollouts: Sequence[Rollout]) -> list[float | None]:
+        found: dict[int, float | None] = {}
+        for trait in this.constitution.traits:
+            own = [i for i, r in enumerate(rollouts) if asked[r.query] == trait.id]
+            said = [Said(rollouts[i].query, rollouts[i].text, rollouts[i].ended) for i in own]
+            found |= dict(zip(own, contrast(_scorer(this), trait, said), strict=True))
+        return [found[i] for i in range(len(rollouts))]
+
+    def short(policy: LocalModel) -> float | None:
+        requests = [Request((Message("user", question.ask),)) for question in questions]
+        right = [
+            accepted(reply.text, list(question.accept))
+            for question, reply in zip(questions, policy.generate(requests, sampling), strict=True)
+        ]
+        return sum(right) / len(right) if right else None
+
+    return Watch(
+        [query.text for query in watched],
+        [query.trait for query in watched],
+        independent,
+        short,
+        disagreement_of(model),
+        this.run.reporter.say,
+    )
+
+
+def _evenly(queries: Sequence[Query], count: int) -> list[Query]:
+    """At most so many of them, of each trait as many as of the others where there are enough."""
+    place: dict[str, int] = defaultdict(int)
+    turns: list[tuple[int, int, Query]] = []
+    for query in queries:
+        turns.append((place[query.trait], len(turns), query))
+        place[query.trait] += 1
+    return [query for *_, query in sorted(turns, key=lambda turn: turn[:2])[:count]]
+
+
+def _checked(trait: Trait, query: str, reply: str) -> float | None:
+    """The share of its checks that a reply passes; None when it cannot be found out.
+
+    Where none applies, none applies to any reply to the query, and all have the same.
+    """
+    try:
+        return check_reply(trait, query, reply) or 0.0
+    except CheckError:
+        return None
+
+
 def _measure(
     this: _Build,
     trained: Path,
@@ -466,7 +628,7 @@ def _measure(
     floor = quality_floor(replies, judgements, recipe.ranking.floor)
 
     def score(bar: Bar) -> list[Measurement]:
-        judge = models[recipe.roles.judge]
+        judge = _scorer(this)
         at_queries = [a for a in answers if a.query_id in {q.id for q in held}]
         said = [Said(a.prompt, a.text, a.ended) for a in at_queries]
         rows = count(answers, config)

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from character.data.queries import drafts_wanted
 from character.judging.config import CardConfig
+from character.judging.kinds import NEED_NO_MODEL, NEED_WEIGHTS
 from character.judging.plants import replies_wanted
+from character.judging.tournament import budget
+from character.models.config import RequestsConfig
 from character.models.names import has_weights
 from character.models.prices import price_of
 from character.recipe import Recipe
@@ -26,6 +29,7 @@ STAGES = (
     "dataset",
     "reward_model",
     "policy",
+    "ppo",
     "measure",
     "report",
 )
@@ -34,6 +38,8 @@ STAGES = (
 WRITES, SCORES, TRAINS = 550.0, 2000.0, 750.0
 LISTED = 250  # tokens of a list of messages that a writer is shown
 LATENCY = 2.0  # seconds that a model behind an API takes to answer
+ASKED, ANSWERED = 500, 20  # tokens that a judge of two replies reads, and says
+SAMPLES = 2  # answers asked for where a judge tells no probabilities
 PROMPT = 35  # tokens of a query with its chat template
 
 
@@ -63,7 +69,9 @@ def plan(constitution: Constitution, recipe: Recipe) -> list[PlannedStage]:
     elsewhere = recipe.queries.neutral + traits * recipe.queries.unless // 2
     held = anchors.facts + anchors.instructions + anchors.formats + elsewhere
     lessons = taught * (PROMPT + length) + held * (PROMPT + anchors.max_tokens)
-    own = train * len(recipe.training.dose.tried)
+    doses = len(recipe.training.dose.tried)
+    own = train * doses
+    per_query = recipe.replies.plain + recipe.replies.steered
     of_each = train * recipe.pairs.per_query  # of the base's replies, and of the policy's own
     reward = recipe.training.reward
     pairs = min(of_each * (2 if own else 1), reward.pairs)
@@ -74,23 +82,44 @@ def plan(constitution: Constitution, recipe: Recipe) -> list[PlannedStage]:
     answers = 4 * held_out * recipe.measure.samples
     short = 4 * recipe.measure.questions
     return [
-        *tried(traits, recipe.card),
+        *tried(traits, recipe.card, recipe.ranking.judge, recipe.roles.judge),
         _drafted(recipe, drafts),
         _written("replies", "replies", replies, length),
-        _scored("judgements", "replies under each context", replies * contexts, PROMPT + length),
+        *_judged("judgements", constitution, recipe, replies, per_query),
         _scored("distilled", "teacher passes", 2 * taught, PROMPT + length),
         _trained(
             "distilled", "lesson tokens", taught + held, lessons * recipe.training.distill.epochs
         ),
         _written("own_replies", "replies", own, length),
-        _scored("own_judgements", "replies under each context", own * contexts, PROMPT + length),
+        *_judged("own_judgements", constitution, recipe, own, per_query + doses),
         _trained(
             "reward_model", "pair tokens", pairs, pair_tokens * reward.epochs * reward.members
         ),
         _trained("policy", "pair tokens", preferred, 2 * preferred_tokens * dpo.epochs),
+        *_improved(recipe, min(held_out, recipe.training.ppo.guards.queries)),
         _written("measure", "answers", answers, recipe.measure.sampling.max_tokens),
         _written("measure", "short answers", short, recipe.measure.short_sampling.max_tokens),
         _scored("measure", "answers under each context", answers * (contexts + 1), PROMPT + length),
+    ]
+
+
+def _improved(recipe: Recipe, watched: int) -> list[PlannedStage]:
+    """PPO, and the probes of its guards; nothing when the recipe makes no updates."""
+    config = recipe.training.ppo
+    if not config.updates:
+        return []
+    drawn, length = config.updates * config.rollouts, config.max_tokens
+    probes = 1 + -(-config.updates // config.guards.every)
+    seen = probes * watched
+    members = recipe.training.reward.members
+    # the policy and its reference read what was drawn, and each reward model does
+    read = drawn * (2 + members) + seen * (4 + members)
+    brief, questions = recipe.measure.short_sampling.max_tokens, config.guards.questions
+    return [
+        _written("ppo", "replies", drawn + seen, length),
+        _scored("ppo", "replies read and rewarded", read, PROMPT + length),
+        _trained("ppo", "reply tokens", drawn, drawn * (PROMPT + length) * config.epochs),
+        *([_written("ppo", "short answers", probes * questions, brief)] if questions else []),
     ]
 
 
@@ -98,7 +127,42 @@ def minutes(stages: Sequence[PlannedStage]) -> float:
     return sum(stage.seconds for stage in stages) / 60
 
 
-def tried(traits: int, card: CardConfig) -> list[PlannedStage]:
+def _judged(
+    stage: str, constitution: Constitution, recipe: Recipe, replies: int, together: int
+) -> list[PlannedStage]:
+    """Judging so many replies, of which a query has at most so many together."""
+    kind, length = recipe.ranking.judge, PROMPT + recipe.replies.sampling.max_tokens
+    traits = constitution.traits
+    contexts = 2 * len(traits) + 2 if kind in NEED_WEIGHTS else 2  # or relevance alone
+    found = [_scored(stage, "replies under each context", replies * contexts, length)]
+    if kind in NEED_WEIGHTS or kind in NEED_NO_MODEL:
+        return found
+    if kind == "rubric":
+        calls = replies * sum(len(trait.clauses) for trait in traits) * SAMPLES
+    else:
+        groups = len(traits) * -(-replies // together)
+        each = (
+            together
+            if kind == "listwise"
+            else 2 * SAMPLES * budget(together, recipe.ranking.comparisons)
+        )
+        calls = groups * each
+    return [*found, _asked(stage, kind, recipe.roles.judge, calls)]
+
+
+def _asked(stage: str, kind: str, judge: str, calls: int) -> PlannedStage:
+    """Calls to a judge that is asked in words."""
+    if has_weights(judge):
+        return _scored(stage, f"{kind} calls", calls, ASKED)
+    quote = price_of(judge)
+    dollars = calls * quote.price.most(ASKED, ANSWERED) if quote else None
+    seconds = calls * LATENCY / RequestsConfig().concurrency
+    return PlannedStage(stage, f"{kind} by {judge}", calls, calls * ASKED, seconds, dollars)
+
+
+def tried(
+    traits: int, card: CardConfig, kind: str = "likelihood", judge: str = ""
+) -> list[PlannedStage]:
     """The judge's cards, unless they are already kept."""
     if not card.enabled:
         return []
@@ -106,10 +170,14 @@ def tried(traits: int, card: CardConfig) -> list[PlannedStage]:
     planted = traits * replies_wanted(plants)
     judged = planted + traits * (4 * plants.dosed + 3 * card.attacks)
     length = plants.sampling.max_tokens
-    return [
-        _written("judge_cards", "planted replies", planted, length),
-        _scored("judge_cards", "plants and attacks judged", 2 * judged, PROMPT + length),
-    ]
+    found = [_written("judge_cards", "planted replies", planted, length)]
+    if kind in NEED_WEIGHTS:
+        what = "plants and attacks judged"
+        return [*found, _scored("judge_cards", what, 2 * judged, PROMPT + length)]
+    if kind in NEED_NO_MODEL:
+        return found
+    contests = traits * (3 * plants.queries + 10 * plants.dosed + 2 * card.attacks)
+    return [*found, _asked("judge_cards", kind, judge, 2 * SAMPLES * contests)]
 
 
 def _drafted(recipe: Recipe, drafts: int) -> PlannedStage:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import multiprocessing
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,9 +19,11 @@ import torch
 from datasets import load_from_disk
 from peft import PeftModel
 from rich.console import Console
+from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
-from character.errors import RunError
+from character.errors import ModelError, RunError
+from character.folder import policy_of
 from character.judge_pipeline import cards_in, keep_card
 from character.judging.card import ClauseTest
 from character.pipeline import build
@@ -40,6 +44,9 @@ from character.run import Run
 from character.spec.constitution import Constitution, Member
 from character.spec.schema import Trait
 from character.store.store import TABLES, Store
+from character.training.guards import guarded_in
+from character.training.ppo import CHECKPOINT
+from character.training.reward_card import RewardCard, RewardTest, save_card
 
 # peft 0.21 asks transformers 5.23 for a property under its old name
 pytestmark = pytest.mark.filterwarnings("ignore:.(is_)?gradient_checkpointing:FutureWarning")
@@ -217,6 +224,41 @@ def test_no_pair_comes_of_a_clause_on_which_the_judge_guesses(
         asked = {query.id: query.clause for query in run.store.all(Query)}
         assert {asked[pair.query_id] for pair in run.store.all(Pair)} == {"asks"}
         assert "answers" in {asked[ranking.query_id] for ranking in run.store.all(Ranking)}
+
+
+@pytest.mark.parametrize("kind", ["likelihood-plain", "checks"])
+def test_other_kinds_of_judge_rank_too(
+    kind: str, constitution: Constitution, recipe: Recipe, tmp_path: Path
+) -> None:
+    told = recipe.model_dump()
+    told["ranking"] |= {"judge": kind}
+    other = Recipe.model_validate(told)
+    with Run.open(tmp_path / "run", identity_of(constitution, other), Silent()) as run:
+        build(constitution, other, run, "rankings")
+        judgements, rankings = run.store.all(Judgement), run.store.all(Ranking)
+        assert all(judgement.judge.startswith(kind.partition("-")[0]) for judgement in judgements)
+        assert any(judgement.contrast is not None for judgement in judgements)
+        assert {ranking.query_id for ranking in rankings} == {
+            reply.query_id for reply in run.store.all(Reply)
+        }
+        made = len(judgements)
+    with Run.open(tmp_path / "run", identity_of(constitution, other), Silent()) as run:
+        build(constitution, other, run, "rankings")
+        assert len(run.store.all(Judgement)) == made
+
+
+def test_a_judge_that_gives_no_verdict_teaches_nothing(
+    constitution: Constitution, recipe: Recipe, tmp_path: Path
+) -> None:
+    """Random weights give the four letters next to no probability."""
+    told = recipe.model_dump()
+    told["ranking"] |= {"judge": "verdict"}
+    other = Recipe.model_validate(told)
+    with Run.open(tmp_path / "run", identity_of(constitution, other), Silent()) as run:
+        with pytest.raises(RunError, match=r"34 could not be judged"):
+            build(constitution, other, run)
+        failed = {j.failed.partition(" have ")[0] for j in run.store.all(Judgement)}
+        assert failed == {"the letters"}
 
 
 # --- what a build leaves ---
@@ -433,3 +475,147 @@ def test_a_killed_build_goes_on_to_the_same_end(
     for adapter in ("distilled", "policy", "reward_model"):
         name = f"{adapter}/adapter_model.safetensors"
         assert (tmp_path / name).read_bytes() == (built / name).read_bytes(), adapter
+
+
+# --- PPO, when it is asked for ---
+
+
+@pytest.fixture(scope="module")
+def ppo_recipe(recipe: Recipe) -> Recipe:
+    told = recipe.model_dump()
+    told["training"]["ppo"] |= {
+        "updates": 3,
+        "rollouts": 4,
+        "batch": 4,
+        "max_tokens": 8,
+        "truncated": "score",
+    }
+    # four queries and random weights: what they do says nothing
+    unguarded = {
+        "no_signal": None,
+        "over_optimised": False,
+        "trait": False,
+        "ended": None,
+        "length": None,
+    }
+    told["training"]["ppo"]["guards"] |= {"every": 2, "queries": 4, "questions": 2} | unguarded
+    return Recipe.model_validate(told)
+
+
+@pytest.fixture(scope="module")
+def preferred(
+    constitution: Constitution, ppo_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A build up to DPO, whose reward model was found fit to drive PPO."""
+    folder = tmp_path_factory.mktemp("runs") / "preferred"
+    with Run.open(folder, identity_of(constitution, ppo_recipe), Silent()) as run:
+        build(constitution, ppo_recipe, run, "policy")
+    test = RewardTest("accuracy", 0.9, bar="0.8", passed=True, required=True)
+    fit = RewardCard(40, 0.9, 0.8, 0.95, 0.5, 0.05, (test,))
+    save_card(fit, folder / "reward_model")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def improved(
+    constitution: Constitution,
+    ppo_recipe: Recipe,
+    preferred: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "improved"
+    shutil.copytree(preferred, folder)
+    with Run.open(folder, identity_of(constitution, ppo_recipe), Silent()) as run:
+        build(constitution, ppo_recipe, run)
+    return folder
+
+
+def test_ppo_goes_on_from_dpo_and_is_what_is_measured(
+    built: Path, improved: Path, tiny_folder: Path
+) -> None:
+    policy = "policy/adapter_model.safetensors"
+    assert (improved / policy).read_bytes() == (built / policy).read_bytes()
+    trained = (improved / "ppo/adapter_model.safetensors").read_bytes()
+    assert trained != (improved / policy).read_bytes()
+    base = AutoModelForCausalLM.from_pretrained(tiny_folder)
+    PeftModel.from_pretrained(base, improved / "ppo")
+    assert policy_of(improved) == improved / "ppo" / "merged"
+    assert policy_of(built) == built / "policy" / "merged"
+    with Store(improved / "character.duckdb", read_only=True) as store:
+        assert list(store.finished())[-4:] == ["policy", "ppo", "answers", "measure"]
+        assert {answer.subject for answer in store.all(Answer)} == SUBJECTS
+        steps = [step for step in store.all(Step) if step.stage == "ppo"]
+        assert [s.step for s in steps if s.metric == "reward"] == [1, 2, 3]
+        assert [s.step for s in steps if s.metric == "probe/short"] == [0, 2, 3]
+        assert [s.value for s in steps if s.metric == "guards_tripped"] == [0.0]
+    guarded = guarded_in(json.loads((improved / "run.json").read_bytes())["ppo"])
+    assert guarded is not None and guarded.rules and not guarded.tripped
+    assert (guarded.updates, guarded.done, guarded.kept) == (3, 3, 3)
+
+
+def test_a_guard_that_trips_leaves_the_policy_as_it_was_and_says_so(
+    constitution: Constitution, ppo_recipe: Recipe, preferred: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(preferred, folder)
+    told = ppo_recipe.model_dump()
+    told["training"]["ppo"] |= {"kl_target": None, "learning_rate": 3e-2}
+    told["training"]["ppo"]["guards"] |= {"kl": 1e-9}
+    reporter = Silent()
+    with Run.open(folder, identity_of(constitution, ppo_recipe), reporter) as run:
+        build(constitution, Recipe.model_validate(told), run, "ppo")
+        guarded = guarded_in(run.recorded("ppo"))
+    assert guarded is not None and (guarded.done, guarded.kept) == (2, 0)
+    assert guarded.tripped[0].startswith("KL: ")
+    said = reporter.console.file.getvalue()  # type: ignore[attr-defined]
+    assert "PPO was stopped after update 2 of 3, and the policy is as it was before PPO." in said
+    trained, before = (
+        load_file(folder / stage / "adapter_model.safetensors") for stage in ("ppo", "policy")
+    )
+    assert trained.keys() == before.keys()
+    assert all(torch.equal(trained[name], before[name]) for name in before)
+
+
+def test_a_reward_model_below_its_bars_stops_the_build_before_ppo(
+    constitution: Constitution, ppo_recipe: Recipe, preferred: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(preferred, folder)
+    (folder / "reward_model" / "card.json").unlink()
+    with (
+        Run.open(folder, identity_of(constitution, ppo_recipe), Silent()) as run,
+        pytest.raises(ModelError, match=r"may not drive PPO.*--set"),
+    ):
+        build(constitution, ppo_recipe, run)
+    assert policy_of(folder) == folder / "policy" / "merged"
+
+
+@pytest.mark.parametrize("event", [1, 3])  # before a probe; after the last update
+def test_a_build_killed_in_ppo_goes_on_to_the_same_end(
+    constitution: Constitution,
+    ppo_recipe: Recipe,
+    preferred: Path,
+    improved: Path,
+    tmp_path: Path,
+    event: int,
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(preferred, folder)
+    workers = multiprocessing.get_context("forkserver")
+    workers.set_forkserver_preload(["character.pipeline"])
+    worker = workers.Process(
+        target=build_until_killed, args=(folder, constitution, ppo_recipe, "PPO", event)
+    )
+    worker.start()
+    worker.join(120)
+    assert worker.exitcode == -signal.SIGKILL
+    assert (folder / ".work" / "ppo" / CHECKPOINT).exists()
+    reporter = Silent()
+    with Run.open(folder, identity_of(constitution, ppo_recipe), reporter) as run:
+        build(constitution, ppo_recipe, run)
+    assert reporter.stages[0] == "PPO"
+    assert rows_in(folder) == rows_in(improved)
+    name = "ppo/adapter_model.safetensors"
+    assert (folder / name).read_bytes() == (improved / name).read_bytes()
+    told = [json.loads((run / "run.json").read_bytes())["ppo"] for run in (folder, improved)]
+    assert told[0] == told[1]

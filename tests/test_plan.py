@@ -14,7 +14,13 @@ from character.models.base import Sampling
 from character.plan import PROMPT, STAGES, WRITES, PlannedStage, minutes, plan
 from character.recipe import Recipe, load_recipe
 from character.shipped import names
-from character.training.config import AnchorsConfig, DoseConfig, TrainingConfig
+from character.training.config import (
+    AnchorsConfig,
+    DoseConfig,
+    GuardsConfig,
+    PpoConfig,
+    TrainingConfig,
+)
 
 RECIPE = Recipe(
     title="Ten and five queries a trait",
@@ -72,6 +78,36 @@ def test_a_writer_behind_an_api_has_a_price_or_an_unknown_one() -> None:
     assert (priced.what, priced.tokens) == ("drafts by openai:gpt-5-mini", 440)
     assert queries("http://localhost:1/v1#m").dollars is None
     assert queries("bundled:smollm2-135m").dollars == 0.0
+
+
+def test_a_judge_behind_an_api_is_counted_in_calls_and_dollars() -> None:
+    roles = RECIPE.roles.model_copy(update={"judge": "openai:gpt-5-mini"})
+    ranking = RECIPE.ranking.model_copy(update={"judge": "verdict"})
+    recipe = RECIPE.model_copy(update={"roles": roles, "ranking": ranking})
+    found = {s.stage: s for s in plan(a_constitution(), recipe) if "openai" in s.what}
+    # 55 replies, 4 a query: 14 queries of 6 pairs, in both orders, two samples each
+    assert found["judgements"].calls == 14 * 6 * 2 * 2
+    # 20 own replies beside those 4, 6 a query: 4 queries of .4 x 15 pairs
+    assert found["own_judgements"].calls == 4 * 6 * 2 * 2
+    assert found["judgements"].dollars == pytest.approx(336 * (500 * 0.25 + 20 * 2) / 1e6)
+    assert found["judge_cards"].calls == 2 * 2 * (3 * 100 + 10 * 40 + 2 * 40)
+
+
+def test_ppo_costs_its_updates_and_its_probes() -> None:
+    guards = GuardsConfig(every=5, queries=4, questions=10)
+    training = RECIPE.training.model_copy(
+        update={"ppo": PpoConfig(updates=12, rollouts=8, max_tokens=50, guards=guards)}
+    )
+    stages = plan(a_constitution(), RECIPE.model_copy(update={"training": training}))
+    calls = {step.what: step.calls for step in stages if step.stage == "ppo"}
+    # probes before the first update, after 5 and 10, and after the last
+    assert calls == {
+        "replies": 12 * 8 + 4 * 4,
+        "replies read and rewarded": 96 * 3 + 16 * 5,
+        "reply tokens": 96,
+        "short answers": 4 * 10,
+    }
+    assert not [step for step in plan(a_constitution(), RECIPE) if step.stage == "ppo"]
 
 
 def test_every_trait_adds_its_work_and_its_contexts() -> None:

@@ -79,7 +79,7 @@ def test_a_recipe_cannot_be_changed_after_it_was_checked() -> None:
 def test_an_unknown_recipe_says_what_was_meant(reference: str, meant: str) -> None:
     message = fails(recipe=reference)
     assert f"no recipe {reference!r} (did you mean {meant!r}?)" in message
-    assert "There are: default, quick; or give the path" in message
+    assert "There are: default, ppo, quick; or give the path" in message
 
 
 def test_a_recipe_unlike_any_is_not_guessed_at() -> None:
@@ -121,7 +121,7 @@ def test_an_unknown_key_says_which_there_are(setting: str, parts: list[str]) -> 
         ("queries.sampling.stop=[3]", "queries.sampling.stop = 3: input should be a valid string"),
         ("replies.sampling.temperature=.nan", "replies.sampling.temperature = nan: input should"),
         ("measure.short_questions=all", "measure.short_questions = 'all': input should be 'test'"),
-        ("ranking.judge=verdict", "ranking.judge = 'verdict': input should be 'likelihood'"),
+        ("ranking.judge=coin", "ranking.judge = 'coin': input should be 'likelihood'"),
     ],
 )
 def test_a_wrong_value_says_what_was_found_and_what_belongs_there(

@@ -1,4 +1,4 @@
-"""A build whose writer is behind an API: the queries, the money, and where the key ends up."""
+"""A build whose writer or judge is behind an API: what is asked, what it costs, and the key."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from faulty_server import Server, serving
 
 from character.models.budget import Budget
-from character.rows import Query
+from character.rows import Judgement, Query, Reply
 from character.store.store import Store
 
 CANARY = "sk-canary-7f3a9c"
@@ -32,15 +32,33 @@ def server() -> Iterator[Server]:
         yield started
 
 
+def test_a_judge_behind_an_api_compares_the_replies(tiny_folder: Path, tmp_path: Path) -> None:
+    """It prefers whichever reply is first, so both orders make all replies equal."""
+    with serving(Server(tokens={"A": 0.7, "B": 0.2}, reply="A")) as server:
+        judge = ("--set", f"roles.judge={server.url}#m", "--set", "ranking.judge=verdict")
+        done = build(server, tiny_folder, tmp_path, f"local:{tiny_folder}", *judge,
+                     "--set", "replies.steered=2", "--until", "judgements")  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    with Store(tmp_path / "run" / "character.duckdb") as store:
+        judgements, replies = store.all(Judgement), store.all(Reply)
+    assert len(judgements) == len(replies) > 20
+    judged = [j.contrast for j in judgements if j.contrast is not None]
+    assert len(judged) > 20
+    assert judged == pytest.approx([0.0] * len(judged), abs=1e-6)
+    assert {j.judge for j in judgements} == {f"verdict (letter probabilities) by {server.url}#m"}
+    assert all(j.relevance is not None for j in judgements if j.contrast is not None)
+
+
 def build(
     server: Server, tiny: Path, folder: Path, writer: str, *more: str, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """`build --until queries` with this writer, in a folder of its own."""
     roles = (f"roles.writer={writer}", f"roles.policy=local:{tiny}", f"roles.judge=local:{tiny}")
     command = [sys.executable, "-m", "character.build", "--traits", "curious", "--quick"]
-    command += ["--until", "queries", "--out", "run", *more]
+    command += ["--until", "queries", "--out", "run"]
     for role in roles:
         command += ["--set", role]
+    command += more
     keys = dict.fromkeys(("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "CHARACTER_SERVER_KEY"), CANARY)
     bases = {"OPENAI_BASE_URL": server.url, "ANTHROPIC_BASE_URL": server.url.removesuffix("/v1")}
     home = {"CHARACTER_CACHE": str(folder / "cache"), "HOME": str(folder)}

@@ -95,6 +95,7 @@ def model_card(report: Report) -> str:
         f"{_text(', '.join(f'{name} {version}' for name, version in report.versions.items()))}:",
         _fence(report.command, "bash"),
         _fence(_yaml(report.recipe.get("training", {})), "yaml"),
+        *(_text(told) for told in (report.ppo.told if report.ppo else ())),
         "## Cost",
         _cost(report),
         "## How to load",
@@ -235,12 +236,12 @@ def _cost(report: Report) -> str:
 def _loading(report: Report) -> str:
     merged = (
         "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-        'model = AutoModelForCausalLM.from_pretrained("policy/merged")\n'
-        'tokenizer = AutoTokenizer.from_pretrained("policy/merged")'
+        f'model = AutoModelForCausalLM.from_pretrained("{report.policy}/merged")\n'
+        f'tokenizer = AutoTokenizer.from_pretrained("{report.policy}/merged")'
     )
     adapter = (
         "from peft import AutoPeftModelForCausalLM\n\n"
-        'model = AutoPeftModelForCausalLM.from_pretrained("policy")'
+        f'model = AutoPeftModelForCausalLM.from_pretrained("{report.policy}")'
     )
     return "\n\n".join(
         (

@@ -12,6 +12,7 @@ from character.models.served import Tally
 from character.rows import Judgement, Pair, Query, Ranking, Reply, Reward, Step, Taught
 from character.spec.constitution import Constitution
 from character.training.dose import Doses
+from character.training.guards import Guarded
 from character.training.reward_card import RewardCard
 
 
@@ -127,6 +128,12 @@ class Report:
     versions: Mapping[str, str]
     recipe: Mapping[str, Any]
     judge_cards: Sequence[Card] = ()
+    ppo: Guarded | None = None  # None: there was none
+
+    @property
+    def policy(self) -> str:
+        """The folder of the trained policy, inside the run's."""
+        return "ppo" if self.ppo else "policy"
 
     @property
     def judge_refused(self) -> bool:

@@ -27,7 +27,7 @@ from character.spec.constitution_file import HELPLESS
 TEMPLATE = "report.html.jinja"
 FIRST = 12  # comparisons shown until the reader asks for all
 
-STAGES = {"reward_model": "Reward model", "distill": "Distillation", "dpo": "DPO"}
+STAGES = {"reward_model": "Reward model", "distill": "Distillation", "dpo": "DPO", "ppo": "PPO"}
 
 # What is worth trying when a measure misses its bar: words, a setting, and times how much.
 ANCHOR = ("Hold what it knew harder:", "training.anchors.weight", 2)

@@ -44,7 +44,11 @@ VARIABLES = {
     **{colour: f"var(--{subject})" for subject, colour in COLOURS.items()},
 }
 
-METRICS = ("loss", "anchor_kl", "rewards/accuracies", "rewards/margins", "accuracy", "margin")
+METRICS = (
+    *("loss", "anchor_kl", "rewards/accuracies", "rewards/margins", "accuracy", "margin"),
+    *("reward", "kl", "probe/reward", "probe/independent", "probe/words", "probe/entropy"),
+    "probe/short",
+)
 
 ALARMS = ("REGRESSED", "CONFOUNDED", "MOVED")
 UNSURE = ("INCONCLUSIVE", "CONFOUNDED", "UNMEASURABLE")

@@ -234,6 +234,9 @@ def outcome_table(report: Report) -> Group:
     for line in spills_of(report):
         spilt = f"Spills over: {line.label}, by {_with_interval(line)}."
         parts.append(Text(printable(spilt), style="bold red"))
+    if report.ppo:
+        style = "bold red" if report.ppo.tripped else ""
+        parts += [Text(printable(told), style=style) for told in report.ppo.told]
     for tally in report.asked:
         spent = f"{tally.model}: {counted(tally.outcomes)}; {money_text(tally)}."
         parts.append(Text(printable(spent)))
@@ -328,7 +331,7 @@ def _places(report: Report) -> Table:
     table.add_column(overflow="fold")
     for name, inside in (
         ("Report", "report.html"),
-        ("Policy", "policy"),
+        ("Policy", report.policy),
         ("Reward model", "reward_model"),
         ("Dataset", "dataset"),
     ):

@@ -167,6 +167,51 @@ class RewardConfig(BatchConfig):
         return self
 
 
+class GuardsConfig(Part):
+    """When PPO is stopped: what may have changed on held-out queries, looked at every few updates.
+
+    None leaves a guard out. The bars are chosen, and not measured on any model.
+    """
+
+    every: int = Field(default=5, ge=1, description="Updates between two probes.")
+    queries: int = Field(default=48, ge=2, description="Held-out queries asked at each probe.")
+    questions: int = Field(default=60, ge=0, description="Short questions, of those for settings.")
+    noise: float = Field(
+        default=2.0, ge=0, description="Standard errors that a change of a mean has to exceed."
+    )
+    over_optimised: bool = Field(
+        default=True, description="Reward up, and the independent measure not: stop."
+    )
+    still: float = Field(
+        default=1.0,
+        ge=0,
+        description="Standard errors by which the independent measure has to rise, or it stood"
+        " still. Higher finds more, and stops more that is well.",
+    )
+    trait: bool = Field(default=True, description="A trait's independent measure down: stop.")
+    kl: float | None = Field(default=15.0, gt=0, description="Nats a reply from the start.")
+    length: float | None = Field(default=0.25, gt=0, description="Of the first words, up or down.")
+    entropy: float | None = Field(
+        default=0.5, gt=0, lt=1, description="Of the first entropy, at least."
+    )
+    repetition: float | None = Field(
+        default=0.05, ge=0, description="Rise of the share of repeated word 4-grams."
+    )
+    ended: float | None = Field(default=0.25, ge=0, description="Fall of the share that ends.")
+    short: float | None = Field(
+        default=0.08, ge=0, description="Fall of the share of short questions right."
+    )
+    disagreement: float | None = Field(
+        default=1.5, gt=1, description="Times the first standard deviation between reward models."
+    )
+    no_signal: float | None = Field(
+        default=0.5, ge=0, lt=1, description="Share of updates whose rewards were all the same."
+    )
+    missing: float | None = Field(
+        default=0.2, ge=0, lt=1, description="Share of replies without a reward."
+    )
+
+
 class PpoConfig(BatchConfig):
     """Proximal policy optimisation on replies that the policy draws as it learns.
 
@@ -175,7 +220,7 @@ class PpoConfig(BatchConfig):
     deviations of the reward.
     """
 
-    updates: int = Field(default=50, ge=0)
+    updates: int = Field(default=0, ge=0, description="0: no PPO.")
     rollouts: int = Field(default=16, ge=1)
     max_tokens: int = Field(default=64, ge=1)
     temperature: float = Field(default=1.0, gt=0, description="Of the policy that is trained.")
@@ -212,6 +257,22 @@ class PpoConfig(BatchConfig):
         description="A reply cut off counts by the value of going on, by its own reward, or not.",
     )
     truncated_penalty: float = Field(default=1.0, ge=0)
+    checks: float = Field(
+        default=1.0, ge=0, description="Reward of passing all of a trait's checks, in log-odds."
+    )
+    floor: float = Field(
+        default=1.0, ge=0, description="By how much a reply below the floor is under the lowest."
+    )
+    guards: GuardsConfig = GuardsConfig()
+
+    @model_validator(mode="after")
+    def _no_guard_below_the_target(self) -> Self:
+        if self.kl_target and self.guards.kl and self.guards.kl <= self.kl_target:
+            raise ValueError(
+                f"kl_target {self.kl_target:g} is what PPO aims at, and guards.kl"
+                f" {self.guards.kl:g} would stop it there: set guards.kl higher"
+            )
+        return self
 
 
 class TrainingConfig(Part):
@@ -221,3 +282,4 @@ class TrainingConfig(Part):
     dose: DoseConfig = DoseConfig()
     dpo: DpoConfig = DpoConfig()
     reward: RewardConfig = RewardConfig()
+    ppo: PpoConfig = PpoConfig()

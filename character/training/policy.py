@@ -1,4 +1,4 @@
-"""Train the policy: context distillation, then DPO, one adapter throughout."""
+"""Train the policy: context distillation, DPO, PPO where asked for; one adapter throughout."""
 
 from __future__ import annotations
 
@@ -17,11 +17,14 @@ from character.models.checkpoint import open_checkpoint
 from character.models.local import LocalModel
 from character.rows import Reply, Step, Taught, taught
 from character.spec.constitution import Constitution
-from character.training.config import TrainingConfig
+from character.training.config import PpoConfig, TrainingConfig
 from character.training.dataset import PROBABILITY, pair_weights
 from character.training.distill import distill
 from character.training.dpo import train_dpo
+from character.training.guards import Guarded
 from character.training.lessons import Lesson, character_lessons
+from character.training.ppo import Watch, train_guarded
+from character.training.rollouts import Reward
 from character.training.runner import ADAPTER, OnStep, add_adapter, for_training
 
 Said = Sequence[tuple[str, Reply]]  # query text, reply
@@ -94,6 +97,27 @@ def preferred_adapter(
         ]
     save_policy(policy, tokenizer, target)
     return rows
+
+
+def rewarded_adapter(
+    folder: Path,
+    preferred: Path,
+    queries: Sequence[str],
+    reward: Reward,
+    watch: Watch,
+    config: PpoConfig,
+    seed: int,
+    checkpoints: Path,
+    target: Path,
+    on_step: OnStep,
+) -> tuple[list[Step], Guarded]:
+    """Continue the preferred adapter with PPO, under guards; save it, and merged beside it."""
+    policy, tokenizer = at_dose(folder, preferred, 1.0)
+    steps, guarded = train_guarded(
+        policy, tokenizer, queries, reward, watch, config, seed, checkpoints, on_step
+    )
+    save_policy(policy, tokenizer, target)
+    return steps, guarded
 
 
 def at_dose(base: Path, adapter: Path, dose: float) -> tuple[PeftModel, PreTrainedTokenizerBase]:

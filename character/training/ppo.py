@@ -19,16 +19,18 @@ import math
 import os
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import TypeVar
+from statistics import fmean
+from typing import Any, TypeVar
 
 import torch
 from peft import PeftModel
 from peft.helpers import disable_input_dtype_casting
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.nn.utils.rnn import pad_sequence
@@ -37,8 +39,11 @@ from transformers import PreTrainedTokenizerBase
 from character.errors import ModelError, RecipeError, RunError
 from character.models import shared_prefix
 from character.models.base import Sampling
+from character.models.local import LocalModel
 from character.rows import Step, content_id
+from character.text import repeated_share
 from character.training.config import PpoConfig
+from character.training.guards import Guarded, Probe, rules, tripped, unwatched
 from character.training.logprobs import linear_logprobs
 from character.training.ppo_math import (
     estimate_advantages,
@@ -57,9 +62,30 @@ from character.training.runner import OnStep, for_training, last_states
 
 STAGE = "ppo"
 CHECKPOINT = "ppo.pt"
+GOOD = "good.pt"  # the checkpoint after the last probe that broke no rule
+PROBES = "probes.json"  # every probe so far
 HIDDEN = 64  # units of the separate value head
 
 T = TypeVar("T")
+_PROBES = TypeAdapter(list[Probe])
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What guards look at besides the rewards; nothing here is learned from.
+
+    `independent` gives one number a reply, None where it has none: a measure that the reward was
+    not trained on. `short` asks the policy short questions and gives the share that was right.
+    `disagreement` says by how much reward models differ on each reply.
+    """
+
+    queries: Sequence[str]
+    traits: Sequence[str]
+    """Whose query each is."""
+    independent: Reward
+    short: Callable[[LocalModel], float | None] = lambda policy: None
+    disagreement: Callable[[Sequence[Rollout]], Sequence[float]] | None = None
+    say: Callable[[str], None] = lambda told: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,10 +122,69 @@ def train_ppo(
         trainer.update()
         trainer.save(folder / CHECKPOINT)
         on_step(trainer.done, config.updates)
-    return [
-        Step(content_id("step", STAGE, step, metric), STAGE, step, metric, value)
-        for step, metric, value in trainer.log
+    return _steps(trainer.log)
+
+
+def train_guarded(
+    policy: PeftModel,
+    tokenizer: PreTrainedTokenizerBase,
+    queries: Sequence[str],
+    reward: Reward,
+    watch: Watch,
+    config: PpoConfig,
+    seed: int,
+    folder: Path,
+    on_step: OnStep,
+) -> tuple[list[Step], Guarded]:
+    """As `train_ppo`, with a probe before the first update, every few updates, and after the last.
+
+    When a guard trips, the training stops, and the policy's adapter is again that of the last good
+    probe, to the bit; the checkpoint it comes from stays in `folder` beside the newest. Whatever
+    was interrupted goes on to the same end, a training that was stopped included.
+    """
+    bars = rules(config.guards)
+    for rule in bars:
+        watch.say(rule)
+    trainer = PpoTrainer(policy, tokenizer, queries, reward, config, seed)
+    trainer.resume(folder / CHECKPOINT)
+    probes = _read_probes(folder / PROBES)
+    while True:
+        if trainer.done % config.guards.every == 0 or trainer.done == config.updates:
+            if not probes or probes[-1].update < trainer.done:
+                probes.append(trainer.probe(watch, probes))
+                if not _broken(probes, config):
+                    trainer.save(folder / GOOD)
+                _write_probes(folder / PROBES, probes)  # last: what a kill cuts short is repeated
+            if broken := _broken(probes, config):
+                break
+        if trainer.done == config.updates:
+            break
+        try:
+            trainer.update()
+        except ModelError as error:
+            if not trainer.done:  # nothing was learned: what it was given is to blame
+                raise
+            broken = [f"Update {trainer.done + 1} could not be made. {error}"]
+            break
+        trainer.save(folder / CHECKPOINT)
+        on_step(trainer.done, config.updates)
+    guarded = Guarded(
+        updates=config.updates,
+        done=trainer.done,
+        kept=trainer.roll_back(folder / GOOD) if broken else trainer.done,
+        rules=tuple(bars),
+        tripped=tuple(broken),
+        unwatched=tuple(unwatched(probes[0], config.guards)),
+    )
+    for sentence in guarded.told:
+        watch.say(sentence)
+    seen = [
+        (probe.update, f"probe/{metric}", value)
+        for probe in probes
+        for metric, value in probe.numbers().items()
     ]
+    stopped = (trainer.done, "guards_tripped", float(len(broken)))
+    return _steps([*trainer.log, *seen, stopped]), guarded
 
 
 class ValueHead(nn.Module):
@@ -196,12 +281,18 @@ class PpoTrainer:
         count = self.config.rollouts
         queries = next_queries(self.queries, self.done * count, count, self.seed)
         seeds = [_seed(self.seed, self.done, i) for i in range(count)]
+        with self._writing():
+            return self.writer.draw(queries, seeds, self.sampling)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Inside, the policy writes; outside, it is trained."""
         half = self.model.dtype == torch.bfloat16
         self.model.set_attn_implementation(shared_prefix.IMPLEMENTATION)
         try:
             # autocast as in last_states: what is drawn from should be what is trained
             with torch.autocast(self.model.device.type, torch.bfloat16, enabled=half):
-                return self.writer.draw(queries, seeds, self.sampling)
+                yield
         finally:
             self.model.set_attn_implementation(self.trains_with)
 
@@ -364,7 +455,57 @@ class PpoTrainer:
             "approx_kl": kl_estimates(-log_ratio.detach()).k3.sum(),
         }
 
+    # --- what guards look at ---
+
+    def probe(self, watch: Watch, before: Sequence[Probe]) -> Probe:
+        """The policy on the watched queries, with the same random numbers at every probe."""
+        if not watch.queries:
+            raise RecipeError("The guards of PPO have no held-out queries. Give them at least one.")
+        seeds = [_seed(self.seed, -1, i) for i in range(len(watch.queries))]
+        with self._writing():
+            rollouts = self.writer.draw(watch.queries, seeds, self.sampling)
+            short = watch.short(self.writer)
+        rewards = list(self.reward(rollouts))
+        if not before or any(reward is not None for reward in rewards):  # else a guard tells
+            _check_scores(rewards, rollouts, self.config)
+        logprobs, kl = self._distance(rollouts)
+        differ = watch.disagreement(rollouts) if watch.disagreement else None
+        since = before[-1].update if before else 0
+        constant = [v for step, m, v in self.log if m == "constant_rewards" and step > since]
+        return Probe(
+            update=self.done,
+            rewards=tuple(rewards),
+            independent=tuple(watch.independent(rollouts)),
+            traits=tuple(watch.traits),
+            words=fmean(len(rollout.text.split()) for rollout in rollouts),
+            entropy=-fmean(logprobs),
+            repeated=fmean(repeated_share(rollout.text) for rollout in rollouts),
+            ended=fmean(rollout.ended for rollout in rollouts),
+            kl=kl,
+            short=short,
+            disagreement=None if differ is None else fmean(differ),
+            no_signal=fmean(constant) if constant else None,
+        )
+
+    @torch.no_grad()
+    def _distance(self, rollouts: Sequence[Rollout]) -> tuple[list[float], float]:
+        """The log-probability of every token drawn, and the KL to the reference, nats a reply."""
+        with disable_input_dtype_casting(self.policy):
+            now = torch.cat([p for p, _ in self._read_all(rollouts)])
+            with self._reference():
+                before = torch.cat([p for p, _ in self._read_all(rollouts)])
+        return now.tolist(), (now - before).sum().item() / len(rollouts)
+
     # --- interruptions ---
+
+    def roll_back(self, path: Path) -> int:
+        """Take the adapter of the checkpoint at this path, and say after how many updates it was.
+
+        The log, and what was done, stay.
+        """
+        state = self._state(path)
+        _put(self.weights, state["weights"])
+        return int(state["done"])
 
     def save(self, path: Path) -> None:
         """All that the next update depends on, and the log; a kill leaves the old file or this."""
@@ -389,8 +530,16 @@ class PpoTrainer:
         """Go on from the checkpoint at this path; nothing happens where there is none."""
         if not path.exists():
             return
+        state = self._state(path)
+        self.done, self.coefficient = state["done"], state["coefficient"]
+        self.log = [tuple(entry) for entry in state["log"]]
+        _put(self.weights, state["weights"])
+        self.head.load_state_dict(state["head"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+    def _state(self, path: Path) -> dict[str, Any]:
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         except (RuntimeError, EOFError, UnpicklingError) as error:
             raise RunError(f"{path} cannot be read. Delete it to train from the start.") from error
         if state["identity"] != self.identity:
@@ -398,11 +547,36 @@ class PpoTrainer:
                 f"{path} belongs to a training with another policy, config, seed or queries."
                 " Delete it, or name another folder."
             )
-        self.done, self.coefficient = state["done"], state["coefficient"]
-        self.log = [tuple(entry) for entry in state["log"]]
-        _put(self.weights, state["weights"])
-        self.head.load_state_dict(state["head"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        return state
+
+
+def _steps(log: Sequence[tuple[int, str, float]]) -> list[Step]:
+    return [
+        Step(content_id("step", STAGE, step, metric), STAGE, step, metric, value)
+        for step, metric, value in log
+    ]
+
+
+def _broken(probes: Sequence[Probe], config: PpoConfig) -> list[str]:
+    """What the last probe breaks; all before it broke nothing, or there would be no last one."""
+    if len(probes) < 2:
+        return []
+    return tripped(probes[0], probes[-2], probes[-1], config.guards)
+
+
+def _read_probes(path: Path) -> list[Probe]:
+    if not path.exists():
+        return []
+    try:
+        return _PROBES.validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise RunError(f"{path} cannot be read. Delete its folder to train again.") from error
+
+
+def _write_probes(path: Path, probes: list[Probe]) -> None:
+    part = path.with_suffix(".part")
+    part.write_bytes(_PROBES.dump_json(probes))
+    part.replace(path)
 
 
 def _summary(experiences: Sequence[Experience]) -> dict[str, float]:

@@ -14,6 +14,7 @@ from character.rows import Step
 from character.spec.constitution import Constitution, Member
 from character.spec.schema import Trait
 from character.training.dose import Doses, DoseTrial
+from character.training.guards import Guarded
 
 SCRIPT = '<script>alert("owned")</script>'
 HOSTILE = f'{SCRIPT} [bold]$x_1$ "quoted" & | `ticks` \x1b[31m'
@@ -183,6 +184,14 @@ def report() -> Report:
             "training": {"lora": {"rank": 16}},
         },
     )
+
+
+@pytest.fixture
+def stopped(report: Report) -> Report:
+    """The same build with PPO, which a guard stopped."""
+    found = Guarded(30, 15, 10, ("it is over 15 nats",), (f"Length: {HOSTILE}, by 31%.",))
+    logged = [Step("p1", "ppo", 15, "probe/reward", 2.0), Step("p2", "ppo", 15, "entropy", 2.0)]
+    return replace(report, ppo=found, steps=[*report.steps, *logged])
 
 
 @pytest.fixture

@@ -105,6 +105,14 @@ def test_the_model_card_says_whether_the_reward_model_may_drive(report: Report) 
     assert "Every required test holds: it may drive PPO." in told
 
 
+def test_the_model_card_is_that_of_the_policy_of_ppo(report: Report, stopped: Report) -> None:
+    told = model_card(stopped)
+    assert "PPO was stopped after update 15 of 30" in section(told, "Training")
+    assert 'from_pretrained("ppo/merged")' in told and '"policy' not in told
+    assert "PPO was" not in model_card(report)
+    assert 'from_pretrained("policy/merged")' in model_card(report)
+
+
 def test_both_cards_admit_what_is_circular(report: Report, card: str) -> None:
     assert "judged by itself" in section(card, "Limitations")
     other = replace(report, judge="likelihood by local:someone/judge")

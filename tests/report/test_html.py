@@ -275,6 +275,23 @@ def test_only_telling_curves_are_drawn(page: Page) -> None:
     assert "grad_norm" not in text
 
 
+def test_a_guard_that_stopped_ppo_is_told_first_and_with_its_rules(
+    report: Report, stopped: Report
+) -> None:
+    ended = "PPO was stopped after update 15 of 30, and the policy was rolled back to that of"
+    told = render_report(stopped)
+    assert told.index(f'role="alert">{ended} update 10.') < told.index("<section")
+    text = Page(told).text("training")
+    assert ended in text and "by 31%." in text and "it is over 15 nats" in text
+    assert "probe/reward" in text and "entropy" not in text
+    assert SCRIPT not in told
+    assert stopped.ppo is not None
+    well = replace(stopped, ppo=replace(stopped.ppo, tripped=(), done=30, kept=30))
+    assert 'role="alert">PPO' not in render_report(well)
+    assert "tripped no guard" in Page(render_report(well)).text("training")
+    assert "PPO" not in Page(render_report(report)).text("training")
+
+
 def test_how_it_was_made(page: Page) -> None:
     text = page.text("made")
     assert "python -m character.chat runs/curious-0123abcd" in text

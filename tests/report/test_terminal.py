@@ -142,6 +142,14 @@ def test_models_behind_apis_are_told_with_their_cost(report: Report) -> None:
     assert "1,312 stop, 3 failed; price of 1,315 unknown." in said
 
 
+def test_how_ppo_ended_is_said_and_where_its_policy_is(report: Report, stopped: Report) -> None:
+    assert "PPO" not in printed(outcome_table(report))
+    said = " ".join(printed(outcome_table(stopped)).split())
+    assert "PPO was stopped after update 15 of 30, and the policy was rolled back" in said
+    assert "by 31%." in said
+    assert "runs/curious-0123abcd/ppo" in said and "runs/curious-0123abcd/policy" not in said
+
+
 def test_the_plan_adds_up() -> None:
     stages = [
         PlannedStage("queries", "drafts", 552, 19_872, 36.0),
