@@ -33,7 +33,7 @@ FAILED_SHOWN = 3
 FEW = 8  # contests of a clause, before it is said that the judge cannot tell
 REPEATS = 5
 SOME = 20  # contests that are enough to see a habit
-TESTS = 17  # times the judge is asked, with attacks
+TESTS = 18  # times the judge is asked, with attacks
 
 
 @dataclass(frozen=True, slots=True)
