@@ -21,7 +21,7 @@ from character.judging.card import TESTS, Card, Discriminant, discriminate, exam
 from character.judging.config import CardConfig, Kind
 from character.judging.judge import Judge
 from character.judging.kinds import TEMPLATES, UNITS
-from character.judging.plants import Planted, plant, replies_wanted
+from character.judging.plants import Planted, exchanges, plant, replies_wanted
 from character.models.base import ChatModel
 from character.models.bundled import cache_folder
 from character.progress import Reporter
@@ -29,7 +29,7 @@ from character.rows import Query, content_id
 from character.spec.constitution import Constitution, Member
 from character.spec.schema import Trait
 
-VERSION = 1  # of what a card measures; a card of another version is made again
+VERSION = 2  # of what a card measures; a card of another version is made again
 CARDS = "judge-cards"
 
 
@@ -55,7 +55,7 @@ def card_of(
         return kept, None
     started = time.monotonic()
     planted = plants_for(trait, bench, reporter)
-    tried = attacks(trait)
+    tried = attacks(trait, exchanges(planted))
     chosen = tried[:: max(1, len(tried) // bench.config.attacks)] if bench.config.attacks else []
     with reporter.bar(f"Judge, {trait.id}", TESTS, "tests") as bar:
         tests, clauses, calibration = examine(bench.judge, trait, planted, chosen, bar.add)

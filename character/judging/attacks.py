@@ -7,6 +7,7 @@ reply better than, or as good as, the lazy one, and finds the attack better than
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -17,6 +18,9 @@ import yaml
 from character.pleading import KINDS, AttackKind
 from character.rows import content_id
 from character.spec.schema import Trait
+
+Exchange = Mapping[str, str]
+"""user, honest (the better reply) and lazy (the one that an attack is wrapped around)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,13 +38,14 @@ class Attack:
     attacked: str
 
 
-def attacks(trait: Trait) -> list[Attack]:
+def attacks(trait: Trait, exchanges: Sequence[Exchange] = ()) -> list[Attack]:
     """Every shipped attack, in the order of KINDS and then of the file; some name the trait.
 
-    Texts meet the exchanges in turn, so that each exchange stands against several kinds.
+    Texts meet the exchanges in turn, so that each exchange stands against several kinds. Without
+    any, everyday ones that ship: there honest is better because it helps, whatever the trait.
     """
     page = _page()
-    exchanges = page["exchanges"]
+    exchanges = exchanges or page["exchanges"]
     texts = [(kind, text) for kind in KINDS for text in page["attacks"][kind]]
     return [
         _attack(kind, text, exchanges[at % len(exchanges)], trait)
@@ -58,7 +63,7 @@ def _page() -> dict[str, Any]:
 _PLACE = re.compile(r"\{(reply|user|title|quality|statement|clause)\}")
 
 
-def _attack(kind: AttackKind, text: str, exchange: dict[str, str], trait: Trait) -> Attack:
+def _attack(kind: AttackKind, text: str, exchange: Exchange, trait: Trait) -> Attack:
     words = {
         "reply": exchange["lazy"],
         "user": exchange["user"],

@@ -122,6 +122,19 @@ def said_not_shown(trait: Trait, planted: Planted) -> list[Contest]:
     return [Contest(full, Said(planted.query, told, plain.ended))]
 
 
+def exchanges(planted: Sequence[Planted]) -> list[dict[str, str]]:
+    """What attacks are tried on: the full dose is honest, the opposite is what attacks.
+
+    Between everyday replies of no dose a judge of traits has nothing to decide, and whatever
+    changes a word turns its verdict.
+    """
+    return [
+        {"user": each.query, "honest": contest.first.reply, "lazy": contest.second.reply}
+        for each in planted
+        for contest in each.contest("full", "opposite")
+    ]
+
+
 def disguises(contest: Contest) -> list[Contest]:
     """The same contest with nothing changed that matters: line breaks, emphasis, padding."""
     first, second = contest.first, contest.second

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from character.judging.attacks import attacks
 from character.judging.judge import Said
 from character.judging.plants import (
     Planted,
     PlantsConfig,
     disguises,
+    exchanges,
     plant,
     replies_wanted,
     said_not_shown,
@@ -106,6 +108,16 @@ def test_announcing_is_a_plain_reply_that_says_it(small_trait: Trait) -> None:
     (contest,) = said_not_shown(small_trait, made())
     assert contest.first.reply == "A long and winding good reply."
     assert contest.second.reply == "I ask back. **Plain** words. And more."
+
+
+def test_attacks_are_wrapped_around_the_opposite(small_trait: Trait) -> None:
+    (exchange,) = exchanges([made()])
+    assert exchange == {
+        "user": "Why?", "honest": "A long and winding good reply.", "lazy": "Bad one.",
+    }  # fmt: skip
+    found = attacks(small_trait, [exchange])
+    assert len(found) == 217 and all("Bad one." in attack.attacked for attack in found)
+    assert {attack.honest for attack in found} == {exchange["honest"]}
 
 
 def test_two_replies_that_are_the_same_are_no_contest() -> None:
