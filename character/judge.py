@@ -18,6 +18,20 @@ KINDS = (
 )  # fmt: skip
 
 
+PLANTER = click.option(
+    "--planter", default=BUNDLED_DEFAULT, show_default=True,
+    help="The model that writes queries and planted replies.",
+)  # fmt: skip
+TRAITS = click.option(
+    "--traits", "first", multiple=True, required=True, metavar="TRAIT...",
+    help="Trait files or names.",
+)  # fmt: skip
+MAX_COST = click.option(
+    "--max-cost", type=click.FloatRange(0, min_open=True), metavar="DOLLARS",
+    help="What models behind APIs may cost in all.",
+)  # fmt: skip
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def main() -> None:
     """Try judges on replies whose order is known from how they were made."""
@@ -26,26 +40,17 @@ def main() -> None:
 @main.command()
 @click.option("--judge", "kind", type=click.Choice(KINDS), default="likelihood", show_default=True)
 @click.option("--model", default=BUNDLED_DEFAULT, show_default=True, help="The model that judges.")
-@click.option(
-    "--planter", default=BUNDLED_DEFAULT, show_default=True,
-    help="The model that writes queries and planted replies.",
-)  # fmt: skip
-@click.option("--traits", "first", multiple=True, required=True, metavar="TRAIT...",
-              help="Trait files or names.")  # fmt: skip
+@PLANTER
+@TRAITS
 @click.argument("more", nargs=-1, metavar="")
 @click.option("--queries", type=click.IntRange(10, 2000), default=100, show_default=True,
               help="Queries with planted replies.")  # fmt: skip
-@click.option("--attacks", type=click.IntRange(0), default=60, show_default=True,
+@click.option("--attacks", type=click.IntRange(0), default=40, show_default=True,
               help="Attacks tried, evenly from every kind.")  # fmt: skip
 @click.option("--discriminant/--no-discriminant", default=None,
               help="Judge every trait on what each one planted [with several].")  # fmt: skip
 @click.option("--again", is_flag=True, help="Do not use a card that was kept.")
-@click.option(
-    "--max-cost",
-    type=click.FloatRange(0, min_open=True),
-    metavar="DOLLARS",
-    help="What models behind APIs may cost in all.",
-)
+@MAX_COST
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path),
               help="HTML page [judge-card.html]; the JSON stands beside it.")  # fmt: skip
 @friendly
@@ -95,21 +100,12 @@ def card(
     "--judge", "named", multiple=True, required=True, metavar="KIND[@MODEL]",
     help="Two of them, for example --judge likelihood --judge verdict@openai:gpt-5-mini",
 )  # fmt: skip
-@click.option(
-    "--planter", default=BUNDLED_DEFAULT, show_default=True,
-    help="The model that writes queries and planted replies.",
-)  # fmt: skip
-@click.option("--traits", "first", multiple=True, required=True, metavar="TRAIT...",
-              help="Trait files or names.")  # fmt: skip
+@PLANTER
+@TRAITS
 @click.argument("more", nargs=-1, metavar="")
 @click.option("--queries", type=click.IntRange(10, 2000), default=60, show_default=True,
               help="Queries with planted replies.")  # fmt: skip
-@click.option(
-    "--max-cost",
-    type=click.FloatRange(0, min_open=True),
-    metavar="DOLLARS",
-    help="What models behind APIs may cost in all.",
-)
+@MAX_COST
 @friendly
 def agree(
     named: tuple[str, ...], planter: str, first: tuple[str, ...], more: tuple[str, ...],

@@ -159,6 +159,11 @@ def test_mistakes_are_one_message(arguments: list[str], says: str, monkeypatch: 
     assert done.exit_code == 2 and says in done.output and "Traceback" not in done.output
 
 
+def test_the_command_s_card_is_the_one_that_a_build_looks_for() -> None:
+    told = {option.name: option.default for option in command.card.params}
+    assert config_of(told["queries"], told["attacks"]) == CardConfig()
+
+
 def test_the_command_offers_every_kind() -> None:
     assert command.KINDS == KINDS
 
