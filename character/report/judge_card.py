@@ -40,7 +40,7 @@ def cards_text(cards: Sequence[Card], discriminant: Discriminant | None = None) 
 
 def agreement_text(found: Agreement) -> Group:
     """Clauses that split two judges, and for those that are probably unclear what to paste."""
-    table = simple_table(printable(f"{found.trait}: {found.judges[0]} and {found.judges[1]}"))
+    table = simple_table(printable(found.trait))
     for title in ("they differ in", "95 %", "contests", ""):
         table.add_column(title)
     for split in found.clauses:
@@ -49,7 +49,10 @@ def agreement_text(found: Agreement) -> Group:
             str(split.count), Text("probably unclear" if split.unclear else "", style="yellow"),
         )  # fmt: skip
     kappa = MISSING if found.kappa is None else f"{found.kappa:.2f}"
-    table.caption = f"Cohen's kappa {kappa}; {found.missing} contests not decided by both."
+    table.caption = printable(
+        f"{found.judges[0]}, and {found.judges[1]}: Cohen's kappa {kappa};"
+        f" {found.missing} contests not decided by both."
+    )
     parts: list[RenderableType] = [table]
     for split in found.clauses:
         if split.unclear:
@@ -75,7 +78,7 @@ def cards_page(cards: Sequence[Card], discriminant: Discriminant | None = None) 
 
 
 def _table(card: Card) -> Table:
-    table = simple_table(printable(f"{card.trait}, judged by {card.judge}"))
+    table = simple_table(printable(card.trait))
     for title in ("Value", "95 %", "Verdicts"):
         table.add_column(title, justify="right")
     table.add_column("Bar")
@@ -87,7 +90,7 @@ def _table(card: Card) -> Table:
             test.bar + (" *" if test.required else ""),
             Text(verdict_on(test), style=STYLES[verdict_on(test)]),
         )  # fmt: skip
-    told = "* required: below it, a build refuses the judge."
+    told = f"{card.judge}. * required: below it, a build refuses the judge."
     if card.calibration:
         c = card.calibration
         told += (
