@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 
 from character.commands import friendly
 from character.errors import RecipeError
+from character.judging.config import Kind
 from character.models.names import BUNDLED_DEFAULT, has_weights
 
-KINDS = (
-    "likelihood", "likelihood-plain", "verdict", "verdict-reasons", "listwise", "rubric", "checks",
-    "embedding",
-)  # fmt: skip
+KINDS: tuple[str, ...] = get_args(Kind)
 
 
 PLANTER = click.option(

@@ -29,7 +29,7 @@ from character.rows import Query, content_id
 from character.spec.constitution import Constitution, Member
 from character.spec.schema import Trait
 
-VERSION = 2  # of what a card measures; a card of another version is made again
+VERSION = 3  # of what a card measures; a card of another version is made again
 CARDS = "judge-cards"
 
 
@@ -56,7 +56,8 @@ def card_of(
     started = time.monotonic()
     planted = plants_for(trait, bench, reporter)
     tried = attacks(trait, exchanges(planted))
-    chosen = tried[:: max(1, len(tried) // bench.config.attacks)] if bench.config.attacks else []
+    count = min(bench.config.attacks, len(tried))
+    chosen = [tried[k * len(tried) // count] for k in range(count)]
     with reporter.bar(f"Judge, {trait.id}", TESTS, "tests") as bar:
         tests, clauses, calibration = examine(bench.judge, trait, planted, chosen, bar.add)
     seconds = time.monotonic() - started

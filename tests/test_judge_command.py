@@ -194,7 +194,7 @@ HOSTILE = Card(
 
 
 def test_a_page_shows_every_test_and_escapes_what_was_written() -> None:
-    matrix = Discriminant(("brisk", "slow"), ((0.2, float("nan")), (0.1, 0.3)))
+    matrix = Discriminant(("brisk", "slow"), ((0.2, None), (0.1, 0.3)))
     page = cards_page([HOSTILE], matrix)
     assert "<script>" not in page and "\x1b" not in page
     for words in ("planted order", "not measured", "at chance", "refused by 1", "missing", "+0.30"):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from character.judging.card import Failed, preference_of, share
 from character.judging.judge import Contest, Judge
 from character.judging.plants import Planted
+from character.spec.drafts import MARK
 from character.spec.schema import Trait
 
 SPLIT = 0.35  # share of contests with different winners, from which a clause is probably unclear
@@ -82,11 +83,12 @@ def agreement(first: Judge, second: Judge, trait: Trait, planted: Sequence[Plant
 
 
 def as_examples(found: Split) -> str:
-    """The contests that split the judges as YAML for the trait file: choose, and say why."""
+    """The contests that split the judges as YAML for the trait file, marked as drafts: a person
+    has to say which reply is the good one, and why."""
     import yaml
 
     rows = [
-        {"clause": found.clause, "user": e.query, "good": e.better, "bad": e.worse, "why": "TODO"}
+        {"clause": found.clause, "user": e.query, "good": e.better, "bad": e.worse, "why": MARK}
         for e in found.examples
     ]
     return yaml.safe_dump(rows, sort_keys=False, allow_unicode=True, width=100)

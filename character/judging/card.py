@@ -32,6 +32,7 @@ MISSING = 0.1  # share of verdicts that may be missing before a test says nothin
 FAILED_SHOWN = 3
 FEW = 8  # contests of a clause, before it is said that the judge cannot tell
 REPEATS = 5
+NO_PLACE = "the trait has no place"
 SOME = 20  # contests that are enough to see a habit
 TESTS = 18  # times the judge is asked, with attacks
 
@@ -283,8 +284,10 @@ def _dose_response(ask: Callable[[Iterable[Contest]], _Asked], planted: Sequence
         if not known:
             return Test(name, None, bar=bar, passed=False, note="no verdicts")
         means.append(fmean(known))
-    rho = float(stats.spearmanr(range(len(DOSES)), means).statistic) if len(set(means)) > 1 else 0.0
     told = ", ".join(f"{dose} {mean:.2f}" for dose, mean in zip(DOSES, means, strict=True))
+    if len(set(means)) == 1:  # no order has no correlation
+        return Test(name, None, count=len(complete), bar=bar, passed=False, note=told)
+    rho = float(stats.spearmanr(range(len(DOSES)), means).statistic)
     return Test(name, rho, count=len(complete), bar=bar, passed=rho >= 0.9 - 1e-9, note=told)
 
 
@@ -325,7 +328,12 @@ def _repeats(rounds: Sequence[Sequence[float | None]]) -> Test:
     ]
     if not spans:
         return Test("asked again", None, note="no verdicts")
-    return Test("asked again", max(spans), count=len(spans), note=f"widest span of {REPEATS}")
+    return Test(
+        "asked again",
+        max(spans),
+        count=len(spans),
+        note=f"widest span of {REPEATS}, with the same seeds",
+    )
 
 
 def _cycles(planted: Sequence[Planted], strong: _Asked, low: _Asked, rest: _Asked) -> Test:
@@ -467,7 +475,7 @@ def _failures(asked: _Asked) -> tuple[Failed, ...]:
             contest.first.reply,
             contest.second.reply,
             p,
-            outcome.why if isinstance(outcome, NoVerdict) else "",
+            outcome.why if isinstance(outcome, NoVerdict) else NO_PLACE if p is None else "",
         )
         for contest, outcome, p in (wrong + silent)[:FAILED_SHOWN]
     )
@@ -479,7 +487,7 @@ def _commonest(asked: _Asked) -> str:
         if isinstance(outcome, NoVerdict):
             reasons[outcome.why] += 1
         elif outcome.preference is None:
-            reasons["the trait has no place"] += 1
+            reasons[NO_PLACE] += 1
     return max(reasons, key=reasons.__getitem__) if reasons else ""
 
 
@@ -487,20 +495,22 @@ def _commonest(asked: _Asked) -> str:
 class Discriminant:
     """How far planting one trait (rows) moves the verdicts on every trait (columns).
 
-    A value is the mean preference for the planted reply over a plain one, less a half; NaN where
+    A value is the mean preference for the planted reply over a plain one, less a half; None where
     there was no verdict.
     """
 
     traits: tuple[str, ...]
-    values: tuple[tuple[float, ...], ...]
+    values: tuple[tuple[float | None, ...], ...]
 
     @property
     def largest_on_diagonal(self) -> int:
-        """Rows in which the planted trait itself moved most."""
-        return sum(
-            all(row[i] > value for j, value in enumerate(row) if j != i)
-            for i, row in enumerate(self.values)
-        )
+        """Rows in which the planted trait itself moved most, of what has a value."""
+        found = 0
+        for i, row in enumerate(self.values):
+            others = [value for j, value in enumerate(row) if j != i and value is not None]
+            own = row[i]
+            found += own is not None and all(own > value for value in others)
+        return found
 
 
 def discriminate(
@@ -517,7 +527,7 @@ def discriminate(
         for trait in traits:
             outcomes = judge.compare(trait, contests)
             known = [p for outcome in outcomes if (p := preference_of(outcome)) is not None]
-            row.append(fmean(known) - 0.5 if known else float("nan"))
+            row.append(fmean(known) - 0.5 if known else None)
             on_cell(1)
         rows.append(tuple(row))
     return Discriminant(tuple(trait.id for trait in traits), tuple(rows))

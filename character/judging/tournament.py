@@ -1,8 +1,9 @@
 """Value replies by comparing those to one query with each other.
 
 What a judge of pairs says has no zero, so the query's plain replies are it: a reply's worth is its
-log-strength less their mean. That makes replies to different queries, and replies that are judged
-later beside the same plain ones, comparable.
+log-strength less their mean (where a query has none, the mean of all its replies). That makes
+replies to different queries, and replies that are judged later beside the same plain ones,
+comparable.
 """
 
 from __future__ import annotations
@@ -67,12 +68,15 @@ class Tournament:
 
     def _worth(self, one: Said, group: Sequence[Said], search: Search) -> float | NoVerdict:
         number = group.index(one)
-        own = [(i, j, found) for i, j, found in search.log if number in (i, j)]
-        if not any(compared(i, j, found) for i, j, found in own):
-            reasons = Counter(f.why for *_, f in own if isinstance(f, NoVerdict))
+        known = {k for i, j, found in search.log if compared(i, j, found) for k in (i, j)}
+        if number not in known:
+            own = [found for i, j, found in search.log if number in (i, j)]
+            reasons = Counter(found.why for found in own if isinstance(found, NoVerdict))
             return NoVerdict(reasons.most_common(1)[0][0] if reasons else "nothing to compare with")
-        values = search.strengths.values
-        zero = [values[group.index(other)] for other in self.plain.get(one.query, ())]
+        values, plain = search.strengths.values, self.plain.get(one.query, ())
+        zero = [values[k] for other in plain if (k := group.index(other)) in known]
+        if plain and not zero:
+            return NoVerdict("no plain reply could be compared, so there is no zero")
         return float(values[number] - (fmean(zero) if zero else 0.0))
 
 

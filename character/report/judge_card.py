@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from rich.console import Group, RenderableType
@@ -122,8 +121,8 @@ def _matrix(found: Discriminant) -> Table:
     return table
 
 
-def _cell(value: float) -> str:
-    return MISSING if math.isnan(value) else f"{value:+.2f}"
+def _cell(value: float | None) -> str:
+    return MISSING if value is None else f"{value:+.2f}"
 
 
 def _intervals(card: Card) -> str:

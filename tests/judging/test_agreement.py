@@ -10,6 +10,7 @@ import yaml
 from character.judging.agreement import agreement, as_examples
 from character.judging.judge import Contest, NoVerdict, Outcome, Said, Verdict
 from character.judging.plants import Planted
+from character.spec.drafts import MARK
 from character.spec.schema import Trait
 
 
@@ -83,5 +84,5 @@ def test_examples_can_be_pasted_into_the_trait_file(small_trait: Trait) -> None:
         "user": "Why?",
         "good": "aa",
         "bad": "bb0",
-        "why": "TODO",
+        "why": MARK,
     }

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from character.judging.attacks import attacks
-from character.judging.card import Card, Discriminant, discriminate, examine
+from character.judging.card import Card, Discriminant, discriminate, examine, refusal
 from character.judging.judge import Contest, NoVerdict, Outcome, Said, Verdict, in_both_orders
 from character.judging.plants import DOSES, Planted
 from character.rows import content_id
@@ -158,6 +158,27 @@ def test_attacks_that_turn_a_verdict_are_counted_by_kind(small_trait: Trait) -> 
     assert "flatters" in test.note and len(test.failed) == 3
 
 
+def test_a_judge_without_a_place_for_the_trait_is_refused_with_that_reason(
+    small_trait: Trait,
+) -> None:
+    class Nowhere(ByCount):
+        def one(self, contest: Contest) -> Outcome:
+            return Verdict(0.1, 0.1, 0.0, 0.8)
+
+    card = card_by(Nowhere(), small_trait)
+    assert "planted order" in {test.name for test in card.refusals}
+    assert any("(the trait has no place)" in line for line in refusal(card))
+
+
+def test_no_order_of_doses_is_no_correlation(small_trait: Trait) -> None:
+    class Same(ByCount):
+        def one(self, contest: Contest) -> Outcome:
+            return Verdict(0.0, 0.0, 1.0)
+
+    test = card_by(Same(), small_trait).test("dose response")
+    assert test.value is None and test.passed is False and "plain 0.50" in test.note
+
+
 def test_missing_plants_are_not_measured_and_do_not_pass(small_trait: Trait) -> None:
     bare = [
         Planted(p.query, p.clause, {k: v for k, v in p.replies.items() if k[0] != "opposite"})
@@ -188,3 +209,4 @@ def test_the_discriminant_matrix_sees_which_trait_was_planted(small_trait: Trait
     assert found.values[0][0] > 0.4 and found.values[0][1] == 0
     assert found.largest_on_diagonal == 1
     assert Discriminant(("a", "b"), ((0.2, 0.1), (0.0, 0.3))).largest_on_diagonal == 2
+    assert Discriminant(("a", "b"), ((None, 0.1), (None, 0.3))).largest_on_diagonal == 1

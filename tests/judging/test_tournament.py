@@ -80,6 +80,14 @@ def test_what_was_never_compared_has_no_worth(small_trait: Trait) -> None:
     assert all(isinstance(value, float) for value in values[1:])
 
 
+def test_plain_replies_that_were_never_compared_are_no_zero(small_trait: Trait) -> None:
+    mute = Said("q", "mute")
+    values = Tournament(ByLength(), 1.0, {"q": [mute]}).value(small_trait, [said(1), said(2)])
+    assert all(isinstance(value, NoVerdict) and "no zero" in value.why for value in values)
+    one = Tournament(ByLength(), 1.0, {"q": [mute, said(1)]}).value(small_trait, [said(1), said(2)])
+    assert one[0] == 0 and isinstance(one[1], float) and one[1] > 0
+
+
 @pytest.mark.parametrize(("count", "share", "pairs"), [(1, 0.4, 0), (2, 0.1, 1), (4, 0.1, 6),
                                                        (5, 0.1, 4), (8, 1.0, 28)])  # fmt: skip
 def test_budgets(count: int, share: float, pairs: int) -> None:
