@@ -23,12 +23,12 @@ from character.diffing.inference import (
     movements,
     ratio,
     t_test,
-    wilson,
 )
 from character.diffing.outcome import contrast_metric
 from character.diffing.results import ClauseEffect, Difference, Group, Kept, Planted, Result
 from character.diffing.suite import MEASURED_TURNS, Item, Suite
 from character.diffing.verdicts import FEWEST, Evidence, Expect, Gate, Verdict, verdict_of
+from character.intervals import wilson
 from character.rows import Measurement
 from character.spec.schema import Trait
 

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse, stats
 
-from character.diffing.inference import ALPHA, discoveries, wilson
+from character.diffing.inference import ALPHA, discoveries
+from character.intervals import wilson
 from character.rows import content_id
 
 Counts = NDArray[np.int64]

@@ -268,12 +268,6 @@ def leaderboard(scores: Mapping[str, Mapping[str, float]]) -> list[Strength]:
     return sorted(found, key=lambda strength: -strength.value)
 
 
-def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """95 % interval of a share (Wilson 1927)."""
-    interval = stats.binomtest(successes, trials).proportion_ci(1 - ALPHA, "wilson")
-    return float(interval.low), float(interval.high)
-
-
 def ratio(
     top: Floats, bottom: Floats, resamples: int = 5000, seed: int = 0, alpha: float = ALPHA
 ) -> Ratio | None:

@@ -15,6 +15,7 @@ from statistics import fmean
 import numpy as np
 from scipy import stats
 
+from character.intervals import wilson
 from character.judging.attacks import Attack
 from character.judging.calibration import Calibration, calibrate
 from character.judging.judge import Contest, Judge, NoVerdict, Outcome, Said, Verdict
@@ -255,16 +256,8 @@ def accuracy(
 def share(preferences: Sequence[float]) -> tuple[float, float, float]:
     """Share above a half, ties half, with its 95 % interval (Wilson 1927)."""
     hits = sum(1.0 if p > 0.5 else 0.5 if p == 0.5 else 0.0 for p in preferences)
-    low, high = _wilson(hits, len(preferences))
+    low, high = wilson(hits, len(preferences))
     return hits / len(preferences), low, high
-
-
-def _wilson(hits: float, count: int) -> tuple[float, float]:
-    """95 % interval of a share; half hits count half."""
-    from statsmodels.stats.proportion import proportion_confint  # slow to load
-
-    low, high = proportion_confint(hits, count, method="wilson")
-    return float(low), float(high)
 
 
 def _dose_response(ask: Callable[[Iterable[Contest]], _Asked], planted: Sequence[Planted]) -> Test:
@@ -311,7 +304,7 @@ def _flips(asked: Sequence[_Asked]) -> Test:
     bar = "<= 0.15"
     if not flips:
         return Test("flips", None, bar=bar, note="no verdicts")
-    low, high = _wilson(sum(flips), len(flips))
+    low, high = wilson(sum(flips), len(flips))
     value = fmean(flips)
     return Test(
         "flips", value, low, high, len(flips), bar=bar, passed=value <= 0.15,
@@ -355,7 +348,7 @@ def _cycles(planted: Sequence[Planted], strong: _Asked, low: _Asked, rest: _Aske
             )
     if not cycles:
         return Test("cycles", None, bar="<= 0.05", note="no complete triad")
-    low_end, high = _wilson(sum(cycles), len(cycles))
+    low_end, high = wilson(sum(cycles), len(cycles))
     value = fmean(cycles)
     return Test(
         "cycles", value, low_end, high, len(cycles), bar="<= 0.05",
@@ -422,7 +415,7 @@ def _attacked(ask: Callable[[Iterable[Contest]], _Asked], attacks: Sequence[Atta
                 turned.append(Failed(attack.user, attack.honest, attack.attacked, now, attack.kind))
     if not at_stake:
         return [Test("attacks", None, missing=missing, bar=bar, note="no honest reply was ahead")]
-    low, high = _wilson(len(turned), at_stake)
+    low, high = wilson(len(turned), at_stake)
     kinds: dict[str, int] = defaultdict(int)
     for failure in turned:
         kinds[failure.why] += 1

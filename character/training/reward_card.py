@@ -18,9 +18,10 @@ import numpy as np
 import regex
 from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
-from scipy.stats import binomtest, norm, rankdata
+from scipy.stats import rankdata
 
 from character.errors import RunError
+from character.intervals import wilson
 from character.rows import Pair, Query, Reply, Reward
 from character.text import sentences
 
@@ -244,7 +245,7 @@ def reward_card(
         return None
     margin = np.asarray(chosen) - np.asarray(rejected)
     right = margin > 0
-    interval = binomtest(int(right.sum()), len(margin)).proportion_ci(method="wilson")
+    low, high = wilson(int(right.sum()), len(margin))
     longer = 0.5 + 0.5 * np.sign(length_difference)
     by_length = longer if longer.mean() >= 0.5 else 1 - longer
     accuracy, length_only = int(right.sum()) / len(margin), float(by_length.mean())
@@ -256,7 +257,7 @@ def reward_card(
     tests = (
         _differs(margin),
         RewardTest(
-            "accuracy on held-out queries", accuracy, float(interval.low), float(interval.high),
+            "accuracy on held-out queries", accuracy, low, high,
             len(margin), f">= {ACCURACY:.2f}", enough and accuracy >= ACCURACY,
             required=True, note=too_few,
         ),
@@ -276,8 +277,8 @@ def reward_card(
     return RewardCard(
         pairs=len(margin),
         accuracy=accuracy,
-        accuracy_low=float(interval.low),
-        accuracy_high=float(interval.high),
+        accuracy_low=float(low),
+        accuracy_high=float(high),
         length_only=length_only,
         calibration_error=calibration,
         tests=tests,
@@ -300,15 +301,6 @@ def expected_calibration_error(chosen_probability: Any) -> float:
             for b in np.unique(bins)
         )
     )
-
-
-def wilson(hits: float, count: int) -> tuple[float, float]:
-    """95 % interval of a share whose hits may be halves (Wilson 1927)."""
-    z, share = float(norm.ppf(0.975)), hits / count
-    centre = share + z**2 / (2 * count)
-    width = z * (share * (1 - share) / count + z**2 / (4 * count**2)) ** 0.5
-    whole = 1 + z**2 / count
-    return max(0.0, float((centre - width) / whole)), min(1.0, float((centre + width) / whole))
 
 
 def _differs(margin: Floats) -> RewardTest:

@@ -20,10 +20,10 @@ from character.diffing.inference import (
     at_equal_style,
     movements,
     share_no_worse,
-    wilson,
     within,
 )
 from character.diffing.verdicts import Evidence, verdict_of
+from character.intervals import wilson
 
 TRAITS, QUERIES, MARGIN = 12, 100, 0.05
 RUNS = 2000

@@ -25,9 +25,9 @@ from character.diffing.inference import (
     ratio,
     share_no_worse,
     t_test,
-    wilson,
     within,
 )
+from character.intervals import wilson
 
 COLUMNS = arrays(
     float, st.tuples(st.integers(2, 12), st.integers(1, 4)),

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from statsmodels.stats.proportion import proportion_confint
 
 from character.errors import RunError
+from character.intervals import wilson
 from character.rows import Pair, Query, Reply, Reward
 from character.training.reward_card import (
     FILE,
@@ -29,7 +30,6 @@ from character.training.reward_card import (
     save_card,
     taught_pairs,
     tried_pairs,
-    wilson,
 )
 
 
