@@ -12,9 +12,12 @@ from character.diffing.outcome import BASE, TRAINED, contrast_metric, outcome_of
 from character.job import Job
 from character.judge_pipeline import cards_in
 from character.judging.card import Card, clauses_at_chance
+from character.judging.kinds import NEED_NO_MODEL
 from character.judging.ranking import quality_floor
 from character.lineage import Lineage
+from character.models.names import has_weights
 from character.models.served import tallies
+from character.recipe import Recipe
 from character.report.cards import dataset_card, model_card
 from character.report.content import Comparison, FunnelStep, Report, StageCost
 from character.report.html import render_report
@@ -94,7 +97,8 @@ def gather(
         command=job.command,
         folder=str(job.folder),
         base_model=recipe.roles.policy,
-        judge=f"{recipe.ranking.judge} by {recipe.roles.judge}",
+        judge=_judge(recipe),
+        measured_by=_measured_by(recipe),
         seed=recipe.seed,
         outcome=outcome_of(job.constitution, queries, measurements, recipe.measure, recipe.seed),
         funnel=_funnel(store, queries, cards),
@@ -110,6 +114,19 @@ def gather(
         judge_cards=cards,
         ppo=improved,
     )
+
+
+def _judge(recipe: Recipe) -> str:
+    kind = recipe.ranking.judge
+    return kind if kind in NEED_NO_MODEL else f"{kind} by {recipe.roles.judge}"
+
+
+def _measured_by(recipe: Recipe) -> str:
+    """Movement is always measured by likelihoods, which not every judge has; empty when it does."""
+    kind, judge = recipe.ranking.judge, recipe.roles.judge
+    if kind == "likelihood":
+        return ""
+    return f"likelihood by {judge if has_weights(judge) else recipe.roles.policy}"
 
 
 def _funnel(store: Store, queries: Sequence[Query], cards: Sequence[Card] = ()) -> list[FunnelStep]:

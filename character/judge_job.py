@@ -53,7 +53,7 @@ def examined(
 ) -> Examined:
     """One card a trait; with `matrix` also what planting each trait does to all of them."""
     local = load_local(planter, reporter.say)
-    with _judging(kind, judge, {planter: local}, cap, reporter) as model:
+    with _judging(kind, judge, {planter: local}, Budget(cap), reporter) as model:
         bench = Bench(kind, judge_of(kind, model, _embedder(kind, reporter)), local, config)
         cards: list[Card] = []
         planted: dict[str, list[Planted]] = {}
@@ -77,10 +77,11 @@ def compared(
     """Where two judges differ, trait by trait."""
     local = load_local(planter, reporter.say)
     opened: dict[str, Any] = {planter: local}
+    budget = Budget(cap)  # what both may cost together
     with ExitStack() as stack:
         made = []
         for kind, name in judges:
-            model = stack.enter_context(_judging(kind, name, opened, cap, reporter))
+            model = stack.enter_context(_judging(kind, name, opened, budget, reporter))
             opened[name] = model or opened.get(name)
             made.append(judge_of(kind, model, _embedder(kind, reporter)))
         first, second = made
@@ -95,7 +96,7 @@ def config_of(queries: int, attacks: int) -> CardConfig:
 
 @contextmanager
 def _judging(
-    kind: Kind, name: str, opened: dict[str, Any], cap: float | None, reporter: Reporter
+    kind: Kind, name: str, opened: dict[str, Any], budget: Budget, reporter: Reporter
 ) -> Iterator[ChatModel | None]:
     """The model that judges, opened only when it is another; closed if it was asked over a
     network."""
@@ -104,7 +105,7 @@ def _judging(
     elif has_weights(name):
         yield opened.get(name) or load_local(name, reporter.say)
     else:
-        served = load_served(name, Serving(RequestsConfig(), Budget(cap), shared_cache()))
+        served = load_served(name, Serving(RequestsConfig(), budget, shared_cache()))
         try:
             yield served
         finally:

@@ -239,3 +239,26 @@ def test_two_judges_are_compared_clause_by_clause(
 def test_judges_that_cannot_be_compared_are_told_so(arguments: list[str], says: str) -> None:
     done = agree(*arguments, "--traits", "curious")
     assert done.exit_code == 2 and says in done.output and "Traceback" not in done.output
+
+
+def test_two_judges_behind_apis_share_one_cost_limit(
+    tiny_folder: Path, small_trait: Trait, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from faulty_server import Server, serving
+
+    from character.judge_job import compared
+    from character.models.budget import Budget
+
+    made: list[Budget] = []
+
+    class Counted(Budget):
+        def __init__(self, cap: float | None = None) -> None:
+            super().__init__(cap)
+            made.append(self)
+
+    monkeypatch.setattr("character.judge_job.Budget", Counted)
+    name = f"local:{tiny_folder}"
+    with serving(Server(tokens={"A": 0.7, "B": 0.2}, reply="A")) as server:
+        judges = [("verdict", f"{server.url}#m"), ("verdict", f"{server.url}#n")]
+        (found,) = compared([small_trait], judges, name, 10, quiet())  # type: ignore[arg-type]
+    assert found.missing > 0 and len(made) == 1  # each prefers what it reads first: ties

@@ -18,6 +18,7 @@ from scipy.special import expit
 
 from character.spec.schema import Trait
 
+EVEN = 1e-9  # two orders that cancel out leave a half but for rounding, and decide nothing
 LONGEST = 12_000  # characters of a reply; a judge cannot be trusted with what it hardly reads
 # where the control tokens of ChatML and Llama 3, DeepSeek, Gemma, Llama 2 and Mistral begin
 CONTROL = re.compile(r"<(?=\||\uff5c|/?s>|[be]os>|(?:start|end)_of_turn>)|\|(?=>)|\[(?=/?INST\])")
@@ -75,7 +76,8 @@ class Verdict:
         """Probability that the first shows more, a tie half; None where the trait has no place."""
         if self.inapplicable >= 0.5:
             return None
-        return (self.first + self.tie / 2) / (1 - self.inapplicable)
+        share = (self.first + self.tie / 2) / (1 - self.inapplicable)
+        return 0.5 if abs(share - 0.5) < EVEN else share
 
     def swapped(self) -> Verdict:
         return Verdict(

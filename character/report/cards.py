@@ -283,7 +283,12 @@ def _data_limitations(report: Report) -> list[str]:
 
 
 def _judged(report: Report) -> str:
-    if report.base_model in report.judge:
+    if report.measured_by:
+        circular = (
+            f"{_code(report.judge)} ranked the training pairs, and {_code(report.measured_by)} "
+            "measured the movement."
+        )
+    elif report.base_model in report.judge:
         circular = (
             f"It is judged by itself: {_code(report.judge)} is the base model, it ranked the "
             "training pairs and it measured the movement. That is circular; the quality measures "

@@ -128,6 +128,7 @@ class Report:
     versions: Mapping[str, str]
     recipe: Mapping[str, Any]
     judge_cards: Sequence[Card] = ()
+    measured_by: str = ""  # when that was not the judge
     ppo: Guarded | None = None  # None: there was none
 
     @property

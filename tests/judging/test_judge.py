@@ -295,3 +295,11 @@ def test_no_control_token_is_left_in_a_quoted_reply(control: str) -> None:
 )
 def test_other_words_are_quoted_as_they_are(plain: str) -> None:
     assert quoted(plain) == plain
+
+
+@pytest.mark.parametrize("share", [0.7, 7 / 9, 0.6, 2 / 3, 0.1, 1 / 3])
+def test_two_orders_that_cancel_out_decide_nothing(share: float) -> None:
+    """Also where rounding leaves a half and a little."""
+    always = Verdict(share, 1 - share)
+    both = in_both_orders(always, always)
+    assert isinstance(both, Verdict) and both.preference == 0.5

@@ -7,6 +7,7 @@ from huggingface_hub import DatasetCard, ModelCard
 
 from character.report.cards import dataset_card, model_card
 from character.report.content import Report
+from character.report.html import render_report
 from character.training.reward_card import RewardCard, RewardTest
 
 COUNTS = {"train": 1120, "held_out": 30}
@@ -119,6 +120,15 @@ def test_both_cards_admit_what_is_circular(report: Report, card: str) -> None:
     for text in (model_card(other), dataset_card(other, COUNTS)):
         assert "judged by itself" not in text
         assert "overrated twice" in text
+
+
+def test_a_judge_without_likelihoods_did_not_measure(report: Report) -> None:
+    asked = replace(
+        report, judge="verdict by openai:m", measured_by="likelihood by bundled:smollm2-135m"
+    )
+    for text in (model_card(asked), dataset_card(asked, COUNTS), render_report(asked)):
+        assert "likelihood by bundled:smollm2-135m" in text
+        assert "overrated twice" not in text and "also measured the movement" not in text
 
 
 def test_cards_say_when_a_build_was_a_smoke_build(report: Report) -> None:
