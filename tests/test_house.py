@@ -14,6 +14,7 @@ STAGES = ("data", "judging", "training", "diffing")
 FRONT = (
     "__main__",
     "build",
+    "building",
     "cache",
     "chat",
     "check",

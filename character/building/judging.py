@@ -1,0 +1,162 @@
+"""From the judge's card to the pairs that its rankings imply."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+
+from character.building.context import Build
+from character.data.pairs import pairs_from
+from character.errors import RunError
+from character.judge_pipeline import Bench, card_of, told
+from character.judging.card import Card, clauses_at_chance, refusal
+from character.judging.embedding import Embeds
+from character.judging.judge import Said, Valuer
+from character.judging.kinds import NEED_NO_MODEL, judge_of, valuer_of
+from character.judging.likelihood import NAME as LIKELIHOOD
+from character.judging.likelihood import (
+    judge_replies,
+    plan_judgements,
+)
+from character.judging.ranking import rank_replies
+from character.judging.tournament import Tournament
+from character.models.base import ChatModel
+from character.progress import Bar
+from character.rows import (
+    Judgement,
+    Pair,
+    Query,
+    Ranking,
+    Reply,
+)
+from character.run import ACCEPTED, CARDS, Chunk
+from character.spec.schema import Trait
+
+
+def make_judge_cards(this: Build) -> list[Card]:
+    """How far the judge can be trusted with each trait; none when the recipe does not ask."""
+    if not this.recipe.card.enabled:
+        return []
+    cards = this.run.step("judge_cards", lambda: [_card(this, t) for t in this.constitution.traits])
+    this.run.record(**{CARDS: [told(card) for card in cards]})
+    refused = [line for card in cards for line in refusal(card)]
+    if refused and not (this.accept_judge or this.run.recorded(ACCEPTED)):
+        raise RunError(
+            "\n".join(
+                [
+                    "The judge is below the bars of its card, and whatever it likes would be"
+                    " trained:",
+                    *refused,
+                    "Mend the trait's examples, take another judge model (--set roles.judge=...),"
+                    " or build all the same: --accept-judge",
+                ]
+            )
+        )
+    if refused:
+        this.run.record(**{ACCEPTED: True})
+        this.run.reporter.say("The judge is below the bars of its card and was accepted.")
+    return cards
+
+
+def _card(this: Build, trait: Trait) -> Card:
+    roles = this.recipe.roles
+    kind = this.recipe.ranking.judge
+    judge = judge_of(kind, _asked_judge(this), _embedder(this))
+    bench = Bench(kind, judge, this.models[roles.policy], this.recipe.card)
+    return card_of(trait, bench, this.run.reporter)[0]
+
+
+def make_judgements(
+    this: Build,
+    queries: Sequence[Query],
+    replies: Sequence[Reply],
+    stage: str = "judgements",
+    title: str = "Judgements",
+    beside: Sequence[Reply] = (),
+) -> list[Judgement]:
+    """Of all these replies; a judge that compares two has those `beside` them to compare with."""
+    traits, roles, kind = this.constitution.traits, this.recipe.roles, this.recipe.ranking.judge
+    likely = kind == LIKELIHOOD  # the default opens no model before it is needed
+    valuer = None if likely else _valuer(this, queries, replies, beside)
+    name = valuer.name if valuer else this.models.identity(roles.judge)
+    planned = plan_judgements(traits, replies, name, kind)
+    found = this.run.each(
+        stage,
+        title,
+        Judgement,
+        [Chunk(first, len(chunk) * len(traits), chunk) for first, chunk in planned],
+        lambda todo: judge_replies(todo, traits, queries, this.scorer, valuer, kind),
+    )
+    judged = {reply.id for reply in replies}
+    return [judgement for judgement in found if judgement.reply_id in judged]
+
+
+def _asked_judge(this: Build) -> ChatModel | None:
+    """The model that judges; None for a kind that needs none."""
+    without = this.recipe.ranking.judge in NEED_NO_MODEL
+    return None if without else this.models.any(this.recipe.roles.judge)
+
+
+def _embedder(this: Build) -> Embeds | None:
+    return this.models.embedder() if this.recipe.ranking.judge == "embedding" else None
+
+
+def _valuer(
+    this: Build, queries: Sequence[Query], replies: Sequence[Reply], beside: Sequence[Reply]
+) -> Valuer:
+    ranking, model = this.recipe.ranking, _asked_judge(this)
+    if valuer := valuer_of(ranking.judge, model, _embedder(this)):
+        return valuer
+    text = {query.id: query.text for query in queries}
+    plain: dict[str, list[Said]] = defaultdict(list)
+    others: dict[str, list[Said]] = defaultdict(list)
+    for reply in beside or replies:
+        said = Said(text[reply.query_id], reply.text, reply.ended)
+        if reply.style == "plain":
+            plain[said.query].append(said)
+        elif beside:
+            others[said.query].append(said)
+    listed = ranking.judge == "listwise"
+    return Tournament(judge_of(ranking.judge, model), ranking.comparisons, plain, others, listed)
+
+
+def make_rankings(
+    this: Build,
+    queries: Sequence[Query],
+    replies: Sequence[Reply],
+    judgements: Sequence[Judgement],
+    cards: Sequence[Card],
+) -> list[Ranking]:
+    def make(bar: Bar) -> list[Ranking]:
+        config = this.recipe.ranking
+        found = rank_replies(this.constitution, queries, replies, judgements, config)
+        return [replace(rank, cards=tuple(card.id for card in cards)) for rank in found]
+
+    return this.run.once("rankings", "Rankings", Ranking, make)
+
+
+def make_pairs(
+    this: Build,
+    rankings: Sequence[Ranking],
+    queries: Sequence[Query],
+    replies: Sequence[Reply],
+    cards: Sequence[Card],
+) -> list[Pair]:
+    """No pair comes of a clause on which the judge is at chance."""
+    chance = clauses_at_chance(cards)
+    guessed = {query.id for query in queries if (query.trait, query.clause) in chance}
+    judged = [ranking for ranking in rankings if ranking.query_id not in guessed]
+    return this.run.once(
+        "pairs", "Pairs", Pair, lambda bar: pairs_from(judged, queries, replies, this.recipe.pairs)
+    )
+
+
+def no_pairs(rankings: Sequence[Ranking]) -> str:
+    ranked = sum(len(tier) for ranking in rankings for tier in ranking.tiers)
+    below = sum(len(ranking.below_floor) for ranking in rankings)
+    return (
+        f"No reply was clearly better than another, so there is nothing to train on: {ranked} "
+        f"replies to {len(rankings)} queries were ranked, {below} were below the quality floor. "
+        "Ask for more replies, or for a smaller gap: --set replies.steered=6 --set pairs.margin=0.2"
+    )
