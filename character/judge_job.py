@@ -9,8 +9,9 @@ from typing import Any
 
 from character.judge_pipeline import Bench, card_of, discriminant, plants_for, told
 from character.judging.agreement import Agreement, agreement
-from character.judging.card import Card, Discriminant
+from character.judging.card import Card
 from character.judging.config import CardConfig, Kind
+from character.judging.discriminant import Discriminant
 from character.judging.kinds import NEED_NO_MODEL, judge_of
 from character.judging.plants import Planted, PlantsConfig
 from character.models.base import ChatModel

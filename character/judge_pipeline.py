@@ -17,11 +17,13 @@ from character.data.queries import TEMPLATES as WRITING
 from character.data.queries import QueriesConfig, drafts_wanted, write_queries
 from character.errors import SpecError
 from character.judging.attacks import attacks
-from character.judging.card import TESTS, Card, Discriminant, discriminate, examine
+from character.judging.card import Card
 from character.judging.config import CardConfig, Kind
+from character.judging.discriminant import Discriminant, discriminate
 from character.judging.judge import Judge
 from character.judging.kinds import TEMPLATES, UNITS
 from character.judging.plants import Planted, exchanges, plant, replies_wanted
+from character.judging.trials import TESTS, examine
 from character.models.base import ChatModel
 from character.models.bundled import cache_folder
 from character.progress import Reporter

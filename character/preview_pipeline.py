@@ -12,7 +12,7 @@ from character.data.queries import QueriesConfig, drafts_wanted, write_queries, 
 from character.data.replies import RepliesConfig, plan_replies, write_replies
 from character.errors import SpecError
 from character.judging.config import RankingConfig
-from character.judging.likelihood import judge_replies
+from character.judging.judgements import judge_replies
 from character.judging.ranking import quality_floor, rank_replies
 from character.language import language_of
 from character.models.base import ChatModel

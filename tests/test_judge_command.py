@@ -24,8 +24,9 @@ from character.judge_pipeline import (
     read_card,
 )
 from character.judging.calibration import Calibration
-from character.judging.card import Card, ClauseTest, Discriminant, Failed, Test, refusal
+from character.judging.card import Card, ClauseTest, Failed, Test, refusal
 from character.judging.config import CardConfig
+from character.judging.discriminant import Discriminant
 from character.judging.kinds import KINDS, judge_of
 from character.judging.plants import PlantsConfig
 from character.models.local import LocalModel

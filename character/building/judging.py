@@ -13,12 +13,9 @@ from character.judge_pipeline import Bench, card_of, told
 from character.judging.card import Card, clauses_at_chance, refusal
 from character.judging.embedding import Embeds
 from character.judging.judge import Said, Valuer
+from character.judging.judgements import judge_replies, plan_judgements
 from character.judging.kinds import NEED_NO_MODEL, judge_of, valuer_of
 from character.judging.likelihood import NAME as LIKELIHOOD
-from character.judging.likelihood import (
-    judge_replies,
-    plan_judgements,
-)
 from character.judging.ranking import rank_replies
 from character.judging.tournament import Tournament
 from character.models.base import ChatModel

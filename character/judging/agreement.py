@@ -11,7 +11,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from character.judging.card import Failed, preference_of, share
+from character.judging.asked import preference_of, share
+from character.judging.card import Failed
 from character.judging.judge import Contest, Judge
 from character.judging.plants import Planted
 from character.spec.drafts import MARK

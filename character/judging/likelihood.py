@@ -12,19 +12,17 @@ pointwise mutual information of query and reply, says whether it answers *this* 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from character.judging.checks import CheckError, check_reply
-from character.judging.judge import NoVerdict, Said, Valuer
+from character.judging.judge import NoVerdict, Said
 from character.models.base import ChatModel, Conversation, Message, Scorable
-from character.rows import Judgement, Query, Reply, content_id
+from character.rows import content_id
 from character.spec.demonstrations import demonstrations
 from character.spec.schema import Trait
 
 NAME = "likelihood"
-CHUNK = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,90 +85,6 @@ def relevance(
     others = [replace(said[i], query=foil[said[i].query]) for i in compared]
     other = dict(zip(compared, _means(judge, (), others), strict=True))
     return [None if a is None or (b := other.get(i)) is None else a - b for i, a in enumerate(own)]
-
-
-def plan_judgements(
-    traits: Sequence[Trait], replies: Sequence[Reply], judge: str, kind: str = NAME
-) -> list[tuple[str, Sequence[Reply]]]:
-    """Chunks of replies to judge, each with the id of its first judgement.
-
-    Judged otherwise than by likelihood, a query's replies stay together.
-    """
-    if kind != NAME:
-        first = {reply.query_id: at for at, reply in reversed(list(enumerate(replies)))}
-        replies = sorted(replies, key=lambda reply: first[reply.query_id])
-    chunks: list[list[Reply]] = []
-    for reply in replies:
-        together = kind != NAME and chunks and chunks[-1][-1].query_id == reply.query_id
-        if not chunks or (len(chunks[-1]) >= CHUNK and not together):
-            chunks.append([])
-        chunks[-1].append(reply)
-    return [(judgement_id(chunk[0].id, traits[0], judge, kind), chunk) for chunk in chunks]
-
-
-def judge_replies(
-    chunks: Iterable[Sequence[Reply]],
-    traits: Sequence[Trait],
-    queries: Sequence[Query],
-    scorer: ChatModel,
-    valuer: Valuer | None = None,
-    kind: str = NAME,
-) -> Iterator[list[Judgement]]:
-    """Yield one chunk's judgements at a time, for every trait of the constitution.
-
-    `valuer` says how much of a trait a reply shows: by default the scorer's contrast. Relevance is
-    always the scorer's. A reply is judged for the other traits too: what one trait gains, another
-    may lose.
-    """
-    valuer = valuer or LikelihoodJudge(scorer)
-    names = (valuer.name, scorer.name if kind == NAME else valuer.name)
-    text = {query.id: query.text for query in queries}
-    foil = foils(query.text for query in queries if query.split != "none")
-    for chunk in chunks:
-        said = [Said(text[reply.query_id], reply.text, reply.ended) for reply in chunk]
-        relevant = relevance(scorer, said, foil)
-        yield [
-            _judgement(reply, item, trait, kind, names, towards, relevant[i])
-            for trait in traits
-            for i, (reply, item, towards) in enumerate(
-                zip(chunk, said, valuer.value(trait, said), strict=True)
-            )
-        ]
-
-
-def judgement_id(reply_id: str, trait: Trait, judge: str, kind: str = NAME) -> str:
-    return content_id("judgement", reply_id, trait.model_dump_json(), kind, judge)
-
-
-def _judgement(
-    reply: Reply,
-    said: Said,
-    trait: Trait,
-    kind: str,
-    names: tuple[str, str],
-    worth: float | NoVerdict,
-    relevant: float | None,
-) -> Judgement:
-    """`names` are the judge's, as it is told and as its judgements' ids have it."""
-    checks, failed, towards = None, "", None
-    if not isinstance(worth, NoVerdict):
-        towards = worth
-    elif said.reply:  # an empty one is marked as such
-        failed = worth.why
-    try:
-        checks = check_reply(trait, said.query, said.reply)
-    except CheckError as error:
-        failed = str(error)
-    return Judgement(
-        id=judgement_id(reply.id, trait, names[1], kind),
-        reply_id=reply.id,
-        trait=trait.id,
-        judge=names[0],
-        contrast=towards,
-        checks=checks,
-        relevance=relevant,
-        failed=failed,
-    )
 
 
 def _contrast(

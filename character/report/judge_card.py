@@ -9,7 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from character.judging.agreement import Agreement, as_examples
-from character.judging.card import Card, ClauseTest, Discriminant, Test, refusal
+from character.judging.card import Card, ClauseTest, Test, refusal
+from character.judging.discriminant import Discriminant
 from character.report.page import templates
 from character.report.plots import shares
 from character.report.printable import printable

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 import pytest
 
 from character.judging.attacks import attacks
-from character.judging.card import Card, Discriminant, discriminate, examine, refusal
+from character.judging.card import Card, refusal
+from character.judging.discriminant import Discriminant, discriminate
 from character.judging.judge import Contest, NoVerdict, Outcome, Said, Verdict, in_both_orders
 from character.judging.plants import DOSES, Planted
+from character.judging.trials import examine
 from character.rows import content_id
 from character.spec.schema import Trait
 
