@@ -99,7 +99,7 @@ def _try_examiner(job: DiffJob, run: Run, models: Models) -> None:
     """Make the examiner's card for every trait, and record it."""
     assert job.card
     judge = judge_of("likelihood", models[job.examiner])
-    bench = Bench("likelihood", judge, models[job.writer], job.card)
+    bench = Bench(("likelihood",), judge, models[job.writer], job.card)
     cards = [card_of(trait, bench, run.reporter)[0] for trait in job.traits]
     run.record(**{CARDS: [told(card) for card in cards]})
 

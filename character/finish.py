@@ -117,8 +117,9 @@ def gather(
 
 
 def _judge(recipe: Recipe) -> str:
-    kind = recipe.ranking.judge
-    return kind if kind in NEED_NO_MODEL else f"{kind} by {recipe.roles.judge}"
+    asked = recipe.ranking.judges(recipe.roles.judge)
+    names = [j.kind if j.kind in NEED_NO_MODEL else f"{j.kind} by {j.model}" for j in asked]
+    return names[0] if len(names) == 1 else f"panel of {', '.join(names)}"
 
 
 def _measured_by(recipe: Recipe) -> str:

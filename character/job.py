@@ -16,6 +16,7 @@ from rich.console import Console
 from character import prompts
 from character.data.queries import TEMPLATES
 from character.errors import RecipeError, ResourceError, SpecError
+from character.judging.config import NamedJudge
 from character.judging.kinds import NEED_NO_MODEL, NEED_WEIGHTS
 from character.judging.kinds import TEMPLATES as JUDGING
 from character.models.folders import check_weights
@@ -67,10 +68,12 @@ def prepare(
         ranking = recipe.ranking.model_copy(update={"floor": 0.0, "relevance": 0.0})
         recipe = recipe.model_copy(update={"ranking": ranking})
     check_trainable(recipe.roles.policy)
-    if recipe.ranking.judge in NEED_WEIGHTS:
-        check_weights(recipe.roles.judge)  # whose log-probabilities are read
-    elif recipe.ranking.judge not in NEED_NO_MODEL:
-        check_name(recipe.roles.judge)
+    judges = _judges(recipe)
+    for named in judges:
+        if named.kind in NEED_WEIGHTS:
+            check_weights(named.model)  # whose log-probabilities are read
+        elif named.kind not in NEED_NO_MODEL:
+            check_name(named.model)
     check_name(recipe.roles.writer)
     for trait in constitution.traits:
         if drafts := list(drafts_of(trait)):
@@ -88,7 +91,7 @@ def prepare(
         "recipe": recipe.model_dump(mode="json", exclude={"requests"}),  # which decides no data
         "templates": {
             name: prompts.digest(name)
-            for name in (*TEMPLATES, *JUDGING.get(recipe.ranking.judge, ()))
+            for name in (*TEMPLATES, *(t for j in judges for t in JUDGING.get(j.kind, ())))
         },
         "character": version("character"),
     }
@@ -97,6 +100,20 @@ def prepare(
     command = ["python", "-m", "character.build", "--traits", *traits, "--recipe", recipe_name]
     command += [word for setting in settings for word in ("--set", setting)]
     return Job(constitution, recipe, folder, until, identity, shlex.join(command))
+
+
+def _judges(recipe: Recipe) -> tuple[NamedJudge, ...]:
+    """All that are asked. Raises RecipeError for a panel that cannot be."""
+    try:
+        judges = recipe.ranking.judges(recipe.roles.judge)
+    except ValueError as error:
+        raise RecipeError(f"ranking.panel: {error}") from None
+    if len(judges) > 1 and not recipe.card.enabled:
+        raise RecipeError(
+            "ranking.judge=panel weighs its members by their cards, and card.enabled=false makes"
+            " none. Leave out one of the two"
+        )
+    return judges
 
 
 def check_resources(folder: Path) -> None:

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import click
 
 from character.commands import friendly
 from character.errors import RecipeError
-from character.judging.config import Kind
+from character.judging.config import KINDS, MEMBERS, PANEL, NamedJudge, read_members
 from character.models.names import BUNDLED_DEFAULT, has_weights
-
-KINDS: tuple[str, ...] = get_args(Kind)
-
 
 PLANTER = click.option(
     "--planter", default=BUNDLED_DEFAULT, show_default=True,
@@ -36,8 +34,12 @@ def main() -> None:
 
 
 @main.command()
-@click.option("--judge", "kind", type=click.Choice(KINDS), default="likelihood", show_default=True)
-@click.option("--model", default=BUNDLED_DEFAULT, show_default=True, help="The model that judges.")
+@click.option("--judge", "kind", type=click.Choice((*KINDS, PANEL)), default="likelihood",
+              show_default=True)  # fmt: skip
+@click.option("--member", "members", multiple=True, metavar="KIND[@MODEL]",
+              help=f"Of a panel; give two or more [{', '.join(MEMBERS)}].")  # fmt: skip
+@click.option("--model", default=BUNDLED_DEFAULT, show_default=True,
+              help="The model that judges, where a member names no other.")  # fmt: skip
 @PLANTER
 @TRAITS
 @click.argument("more", nargs=-1, metavar="")
@@ -53,9 +55,9 @@ def main() -> None:
               help="HTML page [judge-card.html]; the JSON stands beside it.")  # fmt: skip
 @friendly
 def card(
-    kind: Any, model: str, planter: str, first: tuple[str, ...], more: tuple[str, ...],
-    queries: int, attacks: int, discriminant: bool | None, again: bool, max_cost: float | None,
-    out: Path | None,
+    kind: Any, members: tuple[str, ...], model: str, planter: str, first: tuple[str, ...],
+    more: tuple[str, ...], queries: int, attacks: int, discriminant: bool | None, again: bool,
+    max_cost: float | None, out: Path | None,
 ) -> None:  # fmt: skip
     """Plant replies at known doses of a trait, and see whether the judge finds their order.
 
@@ -70,7 +72,11 @@ def card(
     page = out or Path("judge-card.html")
     if not page.absolute().parent.is_dir():
         raise RecipeError(f"{page}: there is no folder {page.parent}")
-    check_name(model)
+    if members and kind != PANEL:
+        raise RecipeError("--member is for a panel: --judge panel")
+    judges = _named(members or MEMBERS, model) if kind == PANEL else (NamedJudge(kind, model),)
+    for name in dict.fromkeys(judge.model for judge in judges):
+        check_name(name)
     _check_planter(planter)
     from character.quiet import hush_libraries
 
@@ -81,7 +87,7 @@ def card(
 
     console = Console()
     found = examined(
-        read, kind, model, planter, config_of(queries, attacks), Reporter(console),
+        read, judges, planter, config_of(queries, attacks), Reporter(console),
         matrix=len(read) > 1 if discriminant is None else discriminant, again=again, cap=max_cost,
     )  # fmt: skip
     page.write_text(cards_page(found.cards, found.discriminant), encoding="utf-8")
@@ -118,12 +124,12 @@ def agree(
     from character.models.loading import check_name
     from character.spec.loading import read_trait
 
-    judges = [_kind_and_model(name) for name in named]
-    if len(judges) != 2:
+    if len(named) != 2:
         raise RecipeError("name two judges, for example --judge likelihood --judge rubric")
+    judges = _named(named, BUNDLED_DEFAULT)
     read = [read_trait(reference).trait for reference in (*first, *more)]
-    for _, model in judges:
-        check_name(model)
+    for judge in judges:
+        check_name(judge.model)
     _check_planter(planter)
     from character.quiet import hush_libraries
 
@@ -137,11 +143,11 @@ def agree(
         console.print(agreement_text(found))
 
 
-def _kind_and_model(name: str) -> tuple[Any, str]:
-    kind, _, model = name.partition("@")
-    if kind not in KINDS:
-        raise RecipeError(f"--judge {name!r}: there is no such kind. Kinds: {', '.join(KINDS)}")
-    return kind, model or BUNDLED_DEFAULT
+def _named(names: Sequence[str], model: str) -> tuple[NamedJudge, ...]:
+    try:
+        return read_members(names, model)
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
 
 
 def _check_planter(planter: str) -> None:

@@ -4,15 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from character.judge_pipeline import Bench, card_of, discriminant, plants_for, told
+from character.judge_pipeline import (
+    Bench,
+    card_of,
+    discriminant,
+    panel_bench,
+    plants_for,
+    seats_of,
+    told,
+)
 from character.judging.agreement import Agreement, agreement
 from character.judging.card import Card
-from character.judging.config import CardConfig, Kind
+from character.judging.config import CardConfig, Kind, NamedJudge
 from character.judging.discriminant import Discriminant
+from character.judging.judge import Judge
 from character.judging.kinds import NEED_NO_MODEL, judge_of
+from character.judging.panel import ByTrait
 from character.judging.plants import Planted, PlantsConfig
 from character.models.base import ChatModel
 from character.models.budget import Budget
@@ -42,8 +52,7 @@ class Examined:
 
 def examined(
     traits: Sequence[Trait],
-    kind: Kind,
-    judge: str,
+    judges: Sequence[NamedJudge],
     planter: str,
     config: CardConfig,
     reporter: Reporter,
@@ -52,24 +61,37 @@ def examined(
     again: bool = False,
     cap: float | None = None,
 ) -> Examined:
-    """One card a trait; with `matrix` also what planting each trait does to all of them."""
+    """One card a trait, of the judge, or of the panel that several make; with `matrix` also what
+    planting each trait does to all of them."""
     local = load_local(planter, reporter.say)
-    with _judging(kind, judge, {planter: local}, Budget(cap), reporter) as model:
-        bench = Bench(kind, judge_of(kind, model, _embedder(kind, reporter)), local, config)
+    with ExitStack() as stack:
+        made = _opened(judges, {planter: local}, Budget(cap), reporter, stack)
+        members = [
+            Bench((named.kind,), judge, local, config)
+            for named, judge in zip(judges, made, strict=True)
+        ]
         cards: list[Card] = []
         planted: dict[str, list[Planted]] = {}
+        benches: dict[str, Bench] = {}
         for trait in traits:
+            bench = members[0]
+            if len(members) > 1:
+                bench = panel_bench(members, seats_of(trait, members, reporter, again))
             card, plants = card_of(trait, bench, reporter, again)
+            benches[trait.id] = bench
             cards.append(card)
             if plants:
                 planted[trait.id] = plants
-        found = discriminant(traits, bench, planted, reporter) if matrix else None
+        found = None
+        if matrix:
+            every = ByTrait({trait: bench.judge for trait, bench in benches.items()})
+            found = discriminant(traits, replace(bench, judge=every), planted, reporter)
         return Examined(tuple(cards), found)
 
 
 def compared(
     traits: Sequence[Trait],
-    judges: Sequence[tuple[Kind, str]],
+    judges: Sequence[NamedJudge],
     planter: str,
     queries: int,
     reporter: Reporter,
@@ -77,22 +99,32 @@ def compared(
 ) -> Iterator[Agreement]:
     """Where two judges differ, trait by trait."""
     local = load_local(planter, reporter.say)
-    opened: dict[str, Any] = {planter: local}
-    budget = Budget(cap)  # what both may cost together
     with ExitStack() as stack:
-        made = []
-        for kind, name in judges:
-            model = stack.enter_context(_judging(kind, name, opened, budget, reporter))
-            opened[name] = model or opened.get(name)
-            made.append(judge_of(kind, model, _embedder(kind, reporter)))
-        first, second = made
-        bench = Bench(judges[0][0], first, local, config_of(queries, 0))
+        # what both may cost together
+        first, second = _opened(judges, {planter: local}, Budget(cap), reporter, stack)
+        bench = Bench((judges[0].kind,), first, local, config_of(queries, 0))
         for trait in traits:
             yield agreement(first, second, trait, plants_for(trait, bench, reporter))
 
 
 def config_of(queries: int, attacks: int) -> CardConfig:
     return CardConfig(plants=PlantsConfig(queries=queries), attacks=attacks)
+
+
+def _opened(
+    judges: Sequence[NamedJudge],
+    opened: dict[str, Any],
+    budget: Budget,
+    reporter: Reporter,
+    stack: ExitStack,
+) -> list[Judge]:
+    """The judges, each model opened once; the stack closes them."""
+    made = []
+    for each in judges:
+        model = stack.enter_context(_judging(each.kind, each.model, opened, budget, reporter))
+        opened[each.model] = model or opened.get(each.model)
+        made.append(judge_of(each.kind, model, _embedder(each.kind, reporter)))
+    return made
 
 
 @contextmanager
@@ -105,6 +137,8 @@ def _judging(
         yield None
     elif has_weights(name):
         yield opened.get(name) or load_local(name, reporter.say)
+    elif opened.get(name):
+        yield opened[name]
     else:
         served = load_served(name, Serving(RequestsConfig(), budget, shared_cache()))
         try:

@@ -6,7 +6,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,14 @@ from pydantic import TypeAdapter, ValidationError
 from character import prompts
 from character.data.queries import TEMPLATES as WRITING
 from character.data.queries import QueriesConfig, drafts_wanted, write_queries
-from character.errors import SpecError
+from character.errors import RecipeError, SpecError
 from character.judging.attacks import attacks
 from character.judging.card import Card
 from character.judging.config import CardConfig, Kind
 from character.judging.discriminant import Discriminant, discriminate
 from character.judging.judge import Judge
 from character.judging.kinds import TEMPLATES, UNITS
+from character.judging.panel import Seat, seat, seated
 from character.judging.plants import Planted, exchanges, plant, replies_wanted
 from character.judging.trials import TESTS, examine
 from character.models.base import ChatModel
@@ -31,15 +32,19 @@ from character.rows import Query, content_id
 from character.spec.constitution import Constitution, Member
 from character.spec.schema import Trait
 
-VERSION = 3  # of what a card measures; a card of another version is made again
+VERSION = 4  # of what a card measures; a card of another version is made again
 CARDS = "judge-cards"
+APART = 1_000  # added to the seed of a panel's plants
 
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """The judge on trial, and the model that writes queries and plants replies."""
+    """The judge on trial, and the model that writes queries and plants replies.
 
-    kind: Kind
+    `kinds` is the judge's, or those of a panel's members.
+    """
+
+    kinds: tuple[Kind, ...]
     judge: Judge
     planter: ChatModel
     config: CardConfig = field(default_factory=CardConfig)
@@ -77,6 +82,34 @@ def card_of(
     return card, planted
 
 
+def seats_of(
+    trait: Trait, members: Sequence[Bench], reporter: Reporter, again: bool = False
+) -> list[Seat]:
+    """What each member's own card makes of it. RecipeError when none has a voice in a panel."""
+    seats = [seat(card_of(trait, bench, reporter, again)[0]) for bench in members]
+    if not any(each.weight for each in seats):
+        told = "; ".join(
+            f"{s.judge} {'no verdict' if s.accuracy is None else f'{s.accuracy:.2f}'}"
+            for s in seats
+        )
+        raise RecipeError(
+            f"No member of the panel tells replies of a low dose of {trait.id} from plain ones"
+            f" better than chance: {told}. Take other members, or mend the trait's examples."
+        )
+    return seats
+
+
+def panel_bench(members: Sequence[Bench], seats: Sequence[Seat]) -> Bench:
+    """The bench on which the panel of these members is tried: the weights knew the members'
+    plants, so it gets others."""
+    kinds = tuple(kind for bench in members for kind in bench.kinds)
+    first = members[0]
+    config = first.config.model_copy(update={"seed": first.config.seed + APART})
+    return replace(
+        first, kinds=kinds, judge=seated([b.judge for b in members], seats), config=config
+    )
+
+
 def plants_for(trait: Trait, bench: Bench, reporter: Reporter) -> list[Planted]:
     config = bench.config
     wanted = _wanted(config.plants.queries)
@@ -105,10 +138,10 @@ def discriminant(
 
 def card_id(trait: Trait, bench: Bench) -> str:
     """The hash of everything that decides a card."""
-    templates = (*TEMPLATES.get(bench.kind, ()), *WRITING)
+    templates = dict.fromkeys(t for kind in bench.kinds for t in TEMPLATES.get(kind, ()))
     return content_id(
-        "card", VERSION, bench.judge.name, UNITS.get(bench.kind),
-        [prompts.digest(name) for name in templates],
+        "card", VERSION, bench.judge.name, [UNITS.get(kind) for kind in bench.kinds],
+        [prompts.digest(name) for name in (*templates, *WRITING)],
         trait.model_dump_json(), bench.planter.name, bench.config.model_dump(exclude={"enabled"}),
         [attack.attacked for attack in attacks(trait)],
     )  # fmt: skip

@@ -23,6 +23,7 @@ from character.building.training import (
     train_reward_model,
 )
 from character.building.writing import make_own_replies, make_queries, make_replies
+from character.judging.kinds import NEED_NO_MODEL
 from character.opened import Models
 from character.recipe import Recipe
 from character.run import Run
@@ -48,9 +49,18 @@ def build(
                 return
 
 
+def _parts(this: Build) -> Iterator[tuple[str, str]]:
+    """Every part that a model plays, and its name; a panel's members are parts of their own."""
+    roles = this.recipe.roles
+    yield from roles
+    for named in this.recipe.ranking.judges(roles.judge):
+        if named.model != roles.judge and named.kind not in NEED_NO_MODEL:
+            yield f"judge {named.model}", named.model
+
+
 def _stages(this: Build) -> Iterator[str]:
     """The stages in turn; each says its name when it is done."""
-    this.run.hold("models", {role: this.models.identity(name) for role, name in this.recipe.roles})
+    this.run.hold("models", {part: this.models.identity(name) for part, name in _parts(this)})
     cards = make_judge_cards(this)
     yield "judge_cards"
     queries = make_queries(this)

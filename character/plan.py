@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from character.data.queries import drafts_wanted
-from character.judging.config import CardConfig
-from character.judging.kinds import NEED_NO_MODEL, NEED_WEIGHTS
+from character.judging.config import CardConfig, NamedJudge
+from character.judging.kinds import NEED_NO_MODEL, NEED_WEIGHTS, all_at_once
 from character.judging.plants import replies_wanted
 from character.judging.tournament import budget
 from character.models.config import RequestsConfig
@@ -82,7 +82,7 @@ def plan(constitution: Constitution, recipe: Recipe) -> list[PlannedStage]:
     answers = 4 * held_out * recipe.measure.samples
     short = 4 * recipe.measure.questions
     return [
-        *tried(traits, recipe.card, recipe.ranking.judge, recipe.roles.judge),
+        *tried(traits, recipe.card, recipe.ranking.judges(recipe.roles.judge)),
         _drafted(recipe, drafts),
         _written("replies", "replies", replies, length),
         *_judged("judgements", constitution, recipe, replies, per_query),
@@ -131,23 +131,23 @@ def _judged(
     stage: str, constitution: Constitution, recipe: Recipe, replies: int, together: int
 ) -> list[PlannedStage]:
     """Judging so many replies, of which a query has at most so many together."""
-    kind, length = recipe.ranking.judge, PROMPT + recipe.replies.sampling.max_tokens
-    traits = constitution.traits
-    contexts = 2 * len(traits) + 2 if kind in NEED_WEIGHTS else 2  # or relevance alone
+    length = PROMPT + recipe.replies.sampling.max_tokens
+    traits, judges = constitution.traits, recipe.ranking.judges(recipe.roles.judge)
+    likely = sum(named.kind in NEED_WEIGHTS for named in judges)
+    contexts = 2 * len(traits) * likely + 2  # two for relevance
     found = [_scored(stage, "replies under each context", replies * contexts, length)]
-    if kind in NEED_WEIGHTS or kind in NEED_NO_MODEL:
-        return found
-    if kind == "rubric":
-        calls = replies * sum(len(trait.clauses) for trait in traits) * SAMPLES
-    else:
-        groups = len(traits) * -(-replies // together)
-        each = (
-            together
-            if kind == "listwise"
-            else 2 * SAMPLES * budget(together, recipe.ranking.comparisons)
-        )
-        calls = groups * each
-    return [*found, _asked(stage, kind, recipe.roles.judge, calls)]
+    for named in judges:
+        if named.kind in NEED_WEIGHTS or named.kind in NEED_NO_MODEL:
+            continue
+        if named.kind == "rubric":
+            calls = replies * sum(len(trait.clauses) for trait in traits) * SAMPLES
+        else:
+            every = all_at_once([judge.kind for judge in judges])
+            pairs = budget(together, 1 if every else recipe.ranking.comparisons)
+            each = together if named.kind == "listwise" else 2 * SAMPLES * pairs
+            calls = len(traits) * -(-replies // together) * each
+        found.append(_asked(stage, named.kind, named.model, calls))
+    return found
 
 
 def _asked(stage: str, kind: str, judge: str, calls: int) -> PlannedStage:
@@ -161,23 +161,26 @@ def _asked(stage: str, kind: str, judge: str, calls: int) -> PlannedStage:
 
 
 def tried(
-    traits: int, card: CardConfig, kind: str = "likelihood", judge: str = ""
+    traits: int, card: CardConfig, judges: Sequence[NamedJudge] = (NamedJudge("likelihood", ""),)
 ) -> list[PlannedStage]:
-    """The judge's cards, unless they are already kept."""
+    """The judge's cards, unless they are already kept; a panel's own and those of its members."""
     if not card.enabled:
         return []
+    rounds = 2 if len(judges) > 1 else 1  # a panel is tried on plants of its own
     plants = card.plants
-    planted = traits * replies_wanted(plants)
-    judged = planted + traits * (4 * plants.dosed + 3 * card.attacks)
+    planted = traits * rounds * replies_wanted(plants)
+    judged = planted + traits * rounds * (4 * plants.dosed + 3 * card.attacks)
     length = plants.sampling.max_tokens
     found = [_written("judge_cards", "planted replies", planted, length)]
-    if kind in NEED_WEIGHTS:
-        what = "plants and attacks judged"
-        return [*found, _scored("judge_cards", what, 2 * judged, PROMPT + length)]
-    if kind in NEED_NO_MODEL:
-        return found
-    contests = traits * (3 * plants.queries + 10 * plants.dosed + 2 * card.attacks)
-    return [*found, _asked("judge_cards", kind, judge, 2 * SAMPLES * contests)]
+    contests = traits * rounds * (3 * plants.queries + 10 * plants.dosed + 2 * card.attacks)
+    for named in judges:
+        if named.kind in NEED_WEIGHTS:
+            what = "plants and attacks judged"
+            found.append(_scored("judge_cards", what, 2 * judged, PROMPT + length))
+        elif named.kind not in NEED_NO_MODEL:
+            calls = 2 * SAMPLES * contests
+            found.append(_asked("judge_cards", named.kind, named.model, calls))
+    return found
 
 
 def _drafted(recipe: Recipe, drafts: int) -> PlannedStage:

@@ -81,6 +81,7 @@ class Judgement:
     checks: float | None  # share of check weight that passed; None when no check applies
     relevance: float | None  # nats a token that the query itself explains
     failed: str = ""  # what could not be found out, in words; the reply is then not ranked
+    spread: float | None = None  # how far the members of a panel were apart, 0 to .5
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,13 +21,16 @@ from character.judge_pipeline import (
     card_id,
     card_of,
     cards_folder,
+    panel_bench,
     read_card,
+    seats_of,
 )
 from character.judging.calibration import Calibration
 from character.judging.card import Card, ClauseTest, Failed, Test, refusal
-from character.judging.config import CardConfig
+from character.judging.config import KINDS, CardConfig, NamedJudge
 from character.judging.discriminant import Discriminant
-from character.judging.kinds import KINDS, judge_of
+from character.judging.kinds import judge_of
+from character.judging.panel import Seat
 from character.judging.plants import PlantsConfig
 from character.models.local import LocalModel
 from character.progress import Reporter
@@ -56,7 +59,7 @@ def quiet() -> Reporter:
 
 def small(model: LocalModel) -> Bench:
     config = CardConfig(plants=PlantsConfig(queries=10, dosed=10), attacks=10)
-    return Bench("likelihood", judge_of("likelihood", model), model, config)
+    return Bench(("likelihood",), judge_of("likelihood", model), model, config)
 
 
 def test_a_card_is_made_once_and_kept(model: LocalModel, small_trait: Trait) -> None:
@@ -99,7 +102,12 @@ def test_several_traits_get_a_matrix(tiny_folder: Path, small_trait: Trait) -> N
     other = small_trait.model_copy(update={"id": "other"})
     name = f"local:{tiny_folder}"
     found = examined(
-        [small_trait, other], "checks", name, name, config_of(10, 0), quiet(), matrix=True
+        [small_trait, other],
+        [NamedJudge("checks", name)],
+        name,
+        config_of(10, 0),
+        quiet(),
+        matrix=True,
     )
     assert [card.trait for card in found.cards] == ["asking", "other"]
     assert found.discriminant and found.discriminant.traits == ("asking", "other")
@@ -152,6 +160,25 @@ def test_the_command_writes_a_page_and_says_whether_the_judge_may_judge(
         (["--traits", "curious", "--planter", "openai:gpt-6-mini"], "--planter"),
         (["--traits", "curious", "--out", "no/such/card.html"], "there is no folder"),
         (["--traits", "curious", "--judge", "coin"], "coin"),
+        (["--traits", "curious", "--member", "checks"], "--judge panel"),
+        (["--traits", "curious", "--judge", "panel", "--member", "checks"], "two judges or more"),
+        (
+            ["--traits", "curious", "--judge", "panel", "--member", "checks", "--member", "coin@x"],
+            "no such kind",
+        ),
+        (
+            [
+                "--traits",
+                "curious",
+                "--judge",
+                "panel",
+                "--member",
+                "checks",
+                "--member",
+                "verdict@bundled:nobody",
+            ],
+            "nobody",
+        ),
     ],
 )
 def test_mistakes_are_one_message(arguments: list[str], says: str, monkeypatch: Any) -> None:
@@ -166,7 +193,8 @@ def test_the_command_s_card_is_the_one_that_a_build_looks_for() -> None:
 
 
 def test_the_command_offers_every_kind() -> None:
-    assert command.KINDS == KINDS
+    (judge,) = [option for option in command.card.params if option.name == "kind"]
+    assert tuple(judge.type.choices) == (*KINDS, "panel")  # type: ignore[attr-defined]
 
 
 def test_a_kind_that_the_model_cannot_be_is_refused(model: LocalModel) -> None:
@@ -176,6 +204,45 @@ def test_a_kind_that_the_model_cannot_be_is_refused(model: LocalModel) -> None:
     mute = Speechless(model.model, model.tokenizer, "mute")
     with pytest.raises(RecipeError, match="--judge verdict"):
         judge_of("likelihood", mute)
+
+
+def test_a_panel_is_weighed_by_its_members_cards(
+    tiny_folder: Path, small_trait: Trait, tmp_path: Path
+) -> None:
+    file = tmp_path / "asking.yaml"
+    file.write_text(yaml.safe_dump(small_trait.model_dump(by_alias=True)))
+    name, page = f"local:{tiny_folder}", tmp_path / "card.html"
+    done = run("--traits", str(file), "--judge", "panel", "--member", "checks", "--member",
+               f"likelihood@{name}", "--model", name, "--planter", name, "--queries", "12",
+               "--attacks", "0", "--out", str(page))  # fmt: skip
+    assert done.exit_code == 1, done.output
+    (card,) = json.loads(page.with_suffix(".json").read_text())["cards"]
+    assert card["judge"].startswith("panel of checks at ") and "likelihood by " in card["judge"]
+    apart = next(test for test in card["tests"] if test["name"] == "members apart")
+    assert apart["value"] is not None and apart["count"] > 0
+    kept = [json.loads(path.read_text()) for path in cards_folder().glob("*.json")]
+    assert {one["judge"].partition(" ")[0] for one in kept} == {"panel", "checks", "likelihood"}
+
+
+def test_a_panel_without_a_voice_is_told_so(model: LocalModel, small_trait: Trait) -> None:
+    bare = small_trait.model_copy(update={"checks": []})  # so that there is nothing to say
+    bench = Bench(("checks",), judge_of("checks"), model, small(model).config)
+    with pytest.raises(
+        RecipeError, match=r"No member of the panel .* asking .*: checks no verdict; "
+    ):
+        seats_of(bare, [bench, bench], quiet())
+
+
+def test_a_panel_is_tried_on_other_plants_than_its_members(
+    model: LocalModel, small_trait: Trait
+) -> None:
+    members = [small(model), replace(small(model), kinds=("checks",), judge=judge_of("checks"))]
+    bench = panel_bench(members, [Seat("likelihood", 0.8, 1.0), Seat("checks", 0.7, 1.0)])
+    assert bench.kinds == ("likelihood", "checks")
+    assert bench.config.seed != members[0].config.seed
+    assert bench.config.plants == members[0].config.plants
+    other = panel_bench(members, [Seat("likelihood", 0.8, 1.0), Seat("checks", 0.71, 1.0)])
+    assert card_id(small_trait, bench) != card_id(small_trait, other)
 
 
 HOSTILE = Card(
@@ -258,8 +325,7 @@ def test_two_judges_behind_apis_share_one_cost_limit(
             made.append(self)
 
     monkeypatch.setattr("character.judge_job.Budget", Counted)
-    name = f"local:{tiny_folder}"
     with serving(Server(tokens={"A": 0.7, "B": 0.2}, reply="A")) as server:
-        judges = [("verdict", f"{server.url}#m"), ("verdict", f"{server.url}#n")]
-        (found,) = compared([small_trait], judges, name, 10, quiet())  # type: ignore[arg-type]
+        judges = [NamedJudge("verdict", f"{server.url}#{name}") for name in "mn"]
+        (found,) = compared([small_trait], judges, f"local:{tiny_folder}", 10, quiet())
     assert found.missing > 0 and len(made) == 1  # each prefers what it reads first: ties

@@ -247,6 +247,30 @@ def test_other_kinds_of_judge_rank_too(
         assert len(run.store.all(Judgement)) == made
 
 
+def test_a_panel_ranks_weighed_by_its_members_cards_and_says_where_it_was_split(
+    constitution: Constitution, recipe: Recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHARACTER_CACHE", str(tmp_path / "cache"))
+    told = carded(recipe).model_dump()
+    told["ranking"] |= {"judge": "panel", "panel": ("likelihood", "checks")}
+    panel = Recipe.model_validate(told)
+    with Run.open(tmp_path / "run", identity_of(constitution, panel), Silent()) as run:
+        build(constitution, panel, run, "rankings", accept_judge=True)
+        (card,) = cards_in(run.recorded("judge_cards"))
+        assert card.judge.startswith("panel of likelihood by ")
+        seats = run.recorded("panel")["asking"]
+        assert [seat["judge"].partition(" ")[0] for seat in seats] == ["likelihood", "checks"]
+        judged = [j for j in run.store.all(Judgement) if j.contrast is not None]
+        assert judged and {j.judge for j in judged} == {card.judge}
+        assert all(j.spread is not None and 0 <= j.spread <= 0.5 for j in judged)
+        assert run.store.all(Ranking)
+        made = len(run.store.all(Judgement))
+    shutil.rmtree(tmp_path / "cache" / "judge-cards")  # a build keeps the weights it began with
+    with Run.open(tmp_path / "run", identity_of(constitution, panel), Silent()) as run:
+        build(constitution, panel, run, "rankings")
+        assert len(run.store.all(Judgement)) == made
+
+
 def test_a_judge_that_gives_no_verdict_teaches_nothing(
     constitution: Constitution, recipe: Recipe, tmp_path: Path
 ) -> None:

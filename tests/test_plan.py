@@ -93,6 +93,18 @@ def test_a_judge_behind_an_api_is_counted_in_calls_and_dollars() -> None:
     assert found["judge_cards"].calls == 2 * 2 * (3 * 100 + 10 * 40 + 2 * 40)
 
 
+def test_a_panel_costs_what_its_members_do_and_two_rounds_of_plants() -> None:
+    members = ("likelihood", "verdict@openai:gpt-5-mini", "checks")
+    ranking = RECIPE.ranking.model_copy(update={"judge": "panel", "panel": members})
+    stages = plan(a_constitution(), RECIPE.model_copy(update={"ranking": ranking}))
+    found = {(s.stage, s.what): s.calls for s in stages if s.stage.startswith("judge")}
+    judge = "verdict by openai:gpt-5-mini"
+    assert found["judgements", "replies under each context"] == 55 * 4
+    assert found["judgements", judge] == 14 * 6 * 2 * 2
+    assert found["judge_cards", "planted replies"] == 2 * (3 * 100 + 5 * 40)
+    assert found["judge_cards", judge] == 2 * 2 * 2 * (3 * 100 + 10 * 40 + 2 * 40)
+
+
 def test_ppo_costs_its_updates_and_its_probes() -> None:
     guards = GuardsConfig(every=5, queries=4, questions=10)
     training = RECIPE.training.model_copy(

@@ -122,6 +122,9 @@ def test_an_unknown_key_says_which_there_are(setting: str, parts: list[str]) -> 
         ("replies.sampling.temperature=.nan", "replies.sampling.temperature = nan: input should"),
         ("measure.short_questions=all", "measure.short_questions = 'all': input should be 'test'"),
         ("ranking.judge=coin", "ranking.judge = 'coin': input should be 'likelihood'"),
+        ("ranking.panel=[likelihood]", "name two judges or more, each once"),
+        ("ranking.panel=[rubric, rubric]", "name two judges or more, each once"),
+        ("ranking.panel=[likelihood, coin@m]", "'coin@m': there is no such kind. kinds: likel"),
     ],
 )
 def test_a_wrong_value_says_what_was_found_and_what_belongs_there(

@@ -9,13 +9,15 @@ from dataclasses import replace
 from character.building.context import Build
 from character.data.pairs import pairs_from
 from character.errors import RunError
-from character.judge_pipeline import Bench, card_of, told
+from character.judge_pipeline import Bench, card_of, panel_bench, seats_of, told
 from character.judging.card import Card, clauses_at_chance, refusal
+from character.judging.config import PANEL, NamedJudge
 from character.judging.embedding import Embeds
-from character.judging.judge import Said, Valuer
+from character.judging.judge import Judge, Said, Valuer
 from character.judging.judgements import judge_replies, plan_judgements
-from character.judging.kinds import NEED_NO_MODEL, judge_of, valuer_of
+from character.judging.kinds import NEED_NO_MODEL, all_at_once, judge_of, valuer_of
 from character.judging.likelihood import NAME as LIKELIHOOD
+from character.judging.panel import ByTrait, Seat, seated
 from character.judging.ranking import rank_replies
 from character.judging.tournament import Tournament
 from character.models.base import ChatModel
@@ -27,7 +29,7 @@ from character.rows import (
     Ranking,
     Reply,
 )
-from character.run import ACCEPTED, CARDS, Chunk
+from character.run import ACCEPTED, CARDS, Chunk, plain
 from character.spec.schema import Trait
 
 
@@ -57,11 +59,31 @@ def make_judge_cards(this: Build) -> list[Card]:
 
 
 def _card(this: Build, trait: Trait) -> Card:
-    roles = this.recipe.roles
-    kind = this.recipe.ranking.judge
-    judge = judge_of(kind, _asked_judge(this), _embedder(this))
-    bench = Bench(kind, judge, this.models[roles.policy], this.recipe.card)
+    members = _benches(this)
+    bench = members[0]
+    if len(members) > 1:
+        bench = panel_bench(members, _seats(this, members)[trait.id])
     return card_of(trait, bench, this.run.reporter)[0]
+
+
+def _benches(this: Build) -> list[Bench]:
+    """The judge, or the members of a panel, each on its own."""
+    roles = this.recipe.roles
+    return [
+        Bench((named.kind,), _judge(this, named), this.models[roles.policy], this.recipe.card)
+        for named in this.recipe.ranking.judges(roles.judge)
+    ]
+
+
+def _seats(this: Build, members: Sequence[Bench]) -> dict[str, list[Seat]]:
+    """How the members are weighed for each trait, as it was when the build first asked."""
+    recorded = this.run.recorded(PANEL)
+    if recorded is None:
+        traits, reporter = this.constitution.traits, this.run.reporter
+        seats = {trait.id: seats_of(trait, members, reporter) for trait in traits}
+        recorded = {trait: [plain(seat) for seat in found] for trait, found in seats.items()}
+        this.run.record(**{PANEL: recorded})
+    return {trait: [Seat(**seat) for seat in found] for trait, found in recorded.items()}
 
 
 def make_judgements(
@@ -89,33 +111,45 @@ def make_judgements(
     return [judgement for judgement in found if judgement.reply_id in judged]
 
 
-def _asked_judge(this: Build) -> ChatModel | None:
+def _model(this: Build, named: NamedJudge) -> ChatModel | None:
     """The model that judges; None for a kind that needs none."""
-    without = this.recipe.ranking.judge in NEED_NO_MODEL
-    return None if without else this.models.any(this.recipe.roles.judge)
+    return None if named.kind in NEED_NO_MODEL else this.models.any(named.model)
 
 
-def _embedder(this: Build) -> Embeds | None:
-    return this.models.embedder() if this.recipe.ranking.judge == "embedding" else None
+def _embedder(this: Build, named: NamedJudge) -> Embeds | None:
+    return this.models.embedder() if named.kind == "embedding" else None
+
+
+def _judge(this: Build, named: NamedJudge) -> Judge:
+    return judge_of(named.kind, _model(this, named), _embedder(this, named))
 
 
 def _valuer(
     this: Build, queries: Sequence[Query], replies: Sequence[Reply], beside: Sequence[Reply]
 ) -> Valuer:
-    ranking, model = this.recipe.ranking, _asked_judge(this)
-    if valuer := valuer_of(ranking.judge, model, _embedder(this)):
-        return valuer
+    ranking = this.recipe.ranking
+    asked = ranking.judges(this.recipe.roles.judge)
+    if len(asked) == 1:
+        (named,) = asked
+        if valuer := valuer_of(named.kind, _model(this, named), _embedder(this, named)):
+            return valuer
+        judge = _judge(this, named)
+    else:
+        members = _benches(this)
+        judges = [bench.judge for bench in members]
+        seats = _seats(this, members)
+        judge = ByTrait({trait: seated(judges, found) for trait, found in seats.items()})
     text = {query.id: query.text for query in queries}
-    plain: dict[str, list[Said]] = defaultdict(list)
+    unsteered: dict[str, list[Said]] = defaultdict(list)
     others: dict[str, list[Said]] = defaultdict(list)
     for reply in beside or replies:
         said = Said(text[reply.query_id], reply.text, reply.ended)
         if reply.style == "plain":
-            plain[said.query].append(said)
+            unsteered[said.query].append(said)
         elif beside:
             others[said.query].append(said)
-    listed = ranking.judge == "listwise"
-    return Tournament(judge_of(ranking.judge, model), ranking.comparisons, plain, others, listed)
+    at_once = all_at_once([named.kind for named in asked])
+    return Tournament(judge, ranking.comparisons, unsteered, others, at_once)
 
 
 def make_rankings(

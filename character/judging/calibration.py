@@ -43,7 +43,7 @@ class Calibrated:
 
     @property
     def name(self) -> str:
-        return self.judge.name
+        return f"{self.judge.name} at {self.temperature:.3g}"
 
     def compare(self, trait: Trait, contests: Sequence[Contest]) -> list[Outcome]:
         found = self.judge.compare(trait, contests)

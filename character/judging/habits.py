@@ -117,6 +117,15 @@ def null(same: Asked) -> Test:
     )  # fmt: skip
 
 
+def apart(asked: Asked) -> Test:
+    """How far a panel's members were apart: 0 where they agree, .5 where they are opposite."""
+    spreads = [v.spread for v in asked.outcomes if isinstance(v, Verdict)]
+    if not spreads:
+        return Test("members apart", None, note="no verdicts")
+    note = f"pairs of low dose; at most {max(spreads):.2f}"
+    return Test("members apart", fmean(spreads), count=len(spreads), note=note)
+
+
 def length(same: Asked) -> Test:
     """Of two plain replies of one query, how often the longer one was preferred: .5 is fair."""
     longer = []

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 from character.judging.checks import CheckError, check_reply
+from character.judging.config import PANEL
 from character.judging.judge import NoVerdict, Said, Valuer
 from character.judging.likelihood import NAME as LIKELIHOOD
 from character.judging.likelihood import LikelihoodJudge, foils, relevance
+from character.judging.tournament import Tournament
 from character.models.base import ChatModel
 from character.rows import Judgement, Query, Reply, content_id
 from character.spec.schema import Trait
@@ -52,16 +55,17 @@ def judge_replies(
     names = (valuer.name, scorer.name if kind == LIKELIHOOD else valuer.name)
     text = {query.id: query.text for query in queries}
     foil = foils(query.text for query in queries if query.split != "none")
+    apart = valuer.apart if kind == PANEL and isinstance(valuer, Tournament) else None
     for chunk in chunks:
         said = [Said(text[reply.query_id], reply.text, reply.ended) for reply in chunk]
         relevant = relevance(scorer, said, foil)
-        yield [
-            _judgement(reply, item, trait, kind, names, towards, relevant[i])
-            for trait in traits
-            for i, (reply, item, towards) in enumerate(
-                zip(chunk, said, valuer.value(trait, said), strict=True)
-            )
-        ]
+        rows = []
+        for trait in traits:
+            worths = valuer.value(trait, said)
+            for at, (reply, item, worth) in enumerate(zip(chunk, said, worths, strict=True)):
+                row = _judgement(reply, item, trait, kind, names, worth, relevant[at])
+                rows.append(replace(row, spread=apart(trait, item)) if apart else row)
+        yield rows
 
 
 def judgement_id(reply_id: str, trait: Trait, judge: str, kind: str = LIKELIHOOD) -> str:

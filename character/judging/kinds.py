@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import get_args
+from collections.abc import Mapping, Sequence
 
 from character.errors import RecipeError
 from character.judging import listwise, rubric, verdict
@@ -17,7 +16,6 @@ from character.judging.rubric import RubricJudge
 from character.judging.verdict import VerdictJudge
 from character.models.base import ChatModel
 
-KINDS: tuple[str, ...] = get_args(Kind)
 NEED_NO_MODEL = ("checks", "embedding")
 NEED_WEIGHTS = ("likelihood", "likelihood-plain")  # or a server that scores replies
 PAIRWISE = ("verdict", "verdict-reasons", "listwise")
@@ -68,6 +66,12 @@ def valuer_of(
             " --set ranking.judge=verdict in a build"
         )
     return LikelihoodJudge(model, "plain" if kind == "likelihood-plain" else "opposite")
+
+
+def all_at_once(kinds: Sequence[Kind]) -> bool:
+    """Whether every pair is best asked for at once: a list is one call however many pairs it has,
+    and where each reply is valued alone a comparison costs nothing more."""
+    return "listwise" in kinds or not set(kinds) & set(PAIRWISE)
 
 
 def _no_model(kind: Kind) -> str:

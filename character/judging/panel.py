@@ -3,7 +3,9 @@
     weight of a judge = log(a / (1 - a)),  a = its accuracy on pairs of low dose
 
 the best weights for independent votes (Nitzan & Paroush 1982); a judge at or below chance has
-none. How far the members are apart is kept in the verdict, not averaged away.
+none. Each member's log-odds are first divided by the temperature of its card, so that a judge that
+is always sure does not speak for all. How far the members are apart is kept in the verdict, not
+averaged away.
 """
 
 from __future__ import annotations
@@ -14,6 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from character.judging.calibration import Calibrated
+from character.judging.card import Card
 from character.judging.judge import Contest, Judge, NoVerdict, Outcome, Verdict
 from character.spec.schema import Trait
 
@@ -23,6 +27,46 @@ MOST = 0.99  # accuracy of a hundred pairs can be 1, and no judge is infinitely 
 def weight_of(accuracy: float) -> float:
     """What a judge's voice counts in a panel; 0 at or below chance."""
     return max(0.0, math.log(min(accuracy, MOST) / (1 - min(accuracy, MOST)))) if accuracy else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """What a member's card for one trait says of it: how it is weighed, and how it is cooled."""
+
+    judge: str
+    accuracy: float | None  # on pairs of low dose, ties half; None without any verdict
+    temperature: float
+
+    @property
+    def weight(self) -> float:
+        return 0.0 if self.accuracy is None else weight_of(self.accuracy)
+
+
+def seat(card: Card) -> Seat:
+    return Seat(card.judge, card.test("low dose").value, card.temperature)
+
+
+def seated(judges: Sequence[Judge], seats: Sequence[Seat]) -> Panel:
+    """The panel of these judges, in the order of their seats. ValueError when none has a weight."""
+    members = [Calibrated(j, s.temperature) for j, s in zip(judges, seats, strict=True)]
+    weights = {m.name: s.weight for m, s in zip(members, seats, strict=True)}
+    return Panel(members, weights)
+
+
+@dataclass(frozen=True, slots=True)
+class ByTrait:
+    """One judge for each trait, by the trait's id; KeyError for another trait."""
+
+    judges: Mapping[str, Judge]
+
+    @property
+    def name(self) -> str:
+        if len(self.judges) == 1:
+            return next(iter(self.judges.values())).name
+        return "; ".join(f"{trait}: {judge.name}" for trait, judge in self.judges.items())
+
+    def compare(self, trait: Trait, contests: Sequence[Contest]) -> list[Outcome]:
+        return self.judges[trait.id].compare(trait, contests)
 
 
 @dataclass(frozen=True, slots=True)

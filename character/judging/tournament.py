@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
-from character.judging.judge import Contest, Judge, NoVerdict, Said
+from character.judging.judge import Contest, Judge, NoVerdict, Said, Verdict
 from character.judging.strengths import Search, compared
 from character.spec.schema import Trait
 
@@ -34,6 +34,9 @@ class Tournament:
     plain: Mapping[str, Sequence[Said]] = field(default_factory=dict)
     beside: Mapping[str, Sequence[Said]] = field(default_factory=dict)
     at_once: bool = False
+    _apart: dict[tuple[str, Said], float] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @property
     def name(self) -> str:
@@ -64,7 +67,21 @@ class Tournament:
             for query, pairs in asked.items():
                 searches[query].tell(outcomes[: len(pairs)])
                 outcomes = outcomes[len(pairs) :]
+        for query, search in searches.items():
+            for number, one in enumerate(groups[query]):
+                own = [
+                    found.spread
+                    for i, j, found in search.log
+                    if number in (i, j) and isinstance(found, Verdict)
+                ]
+                if own:
+                    self._apart[trait.id, one] = fmean(own)
         return [self._worth(one, groups[one.query], searches[one.query]) for one in said]
+
+    def apart(self, trait: Trait, one: Said) -> float | None:
+        """How far the judge's members were apart about a reply that was valued, on average over
+        its comparisons; None where it had none."""
+        return self._apart.get((trait.id, one))
 
     def _worth(self, one: Said, group: Sequence[Said], search: Search) -> float | NoVerdict:
         number = group.index(one)

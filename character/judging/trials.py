@@ -15,6 +15,7 @@ from character.judging.attacks import Attack
 from character.judging.calibration import Calibration, calibrate
 from character.judging.card import ClauseTest, Failed, Test
 from character.judging.judge import Contest, Judge, Said
+from character.judging.panel import Panel
 from character.judging.plants import (
     DOSES,
     Dose,
@@ -68,6 +69,7 @@ def examine(
         habits.cycles(planted, strong, low, rest),
         habits.nuisance(strong.preferences[: len(some)], disguised.preferences),
         habits.null(same),
+        *([habits.apart(low)] if isinstance(judge, Panel) else []),
         habits.length(same),
         *_attacked(ask, attacks),
     )

@@ -145,6 +145,8 @@ def _judged(found: Judgement | None) -> str:
     if found.failed:
         return f", not judged: {found.failed}"
     parts = [("contrast", found.contrast), ("checks", found.checks), ("relevance", found.relevance)]
+    if found.spread is not None:
+        parts.append(("judges apart by", found.spread))
     return "".join(f", {name} {value:+.2f}" for name, value in parts if value is not None)
 
 

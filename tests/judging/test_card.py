@@ -11,6 +11,7 @@ from character.judging.attacks import attacks
 from character.judging.card import Card, refusal
 from character.judging.discriminant import Discriminant, discriminate
 from character.judging.judge import Contest, NoVerdict, Outcome, Said, Verdict, in_both_orders
+from character.judging.panel import Panel
 from character.judging.plants import DOSES, Planted
 from character.judging.trials import examine
 from character.rows import content_id
@@ -152,6 +153,22 @@ def test_habits_have_their_numbers(small_trait: Trait) -> None:
     assert longer.low and longer.low > 0.9
     half = card_by(HalfSilent(), small_trait).test("planted order")
     assert half.passed is False and half.missing > 30 and "no JSON object" in half.note
+
+
+def test_a_panel_s_card_says_how_far_its_members_are_apart(small_trait: Trait) -> None:
+    class Sure(ByCount):
+        name = "sure"
+
+        def one(self, contest: Contest) -> Outcome:
+            return Verdict(1, 0) if super().one(contest).first > 0.5 else Verdict(0, 1)  # type: ignore[union-attr]
+
+    panel = Panel([ByCount(), Sure()], {"counting": 1.0, "sure": 1.0})
+    tests, _, _ = examine(panel, small_trait, planted(20), [])
+    (apart,) = [test for test in tests if test.name == "members apart"]
+    # "spark" four times more: odds of 3^4 against certainty, half of the way from 81/82 to 1
+    assert apart.value == pytest.approx((1 - 81 / 82) / 2) and apart.count == 20
+    alone, _, _ = examine(ByCount(), small_trait, planted(20), [])
+    assert "members apart" not in {test.name for test in alone}
 
 
 def test_attacks_that_turn_a_verdict_are_counted_by_kind(small_trait: Trait) -> None:

@@ -11,8 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from making import a_trait
 
+from character.judging.calibration import Calibrated, Calibration
+from character.judging.card import Card, Test
 from character.judging.judge import Contest, NoVerdict, Outcome, Said, Verdict
-from character.judging.panel import MOST, Panel, together, weight_of
+from character.judging.panel import (
+    MOST,
+    ByTrait,
+    Panel,
+    Seat,
+    seat,
+    seated,
+    together,
+    weight_of,
+)
 from character.spec.schema import Trait
 
 CONTEST = Contest(Said("Is it wet?", "Yes."), Said("Is it wet?", "Well, now."))
@@ -77,6 +88,42 @@ def test_weights_that_make_no_mean_are_refused(weights: dict[str, float], says: 
 def test_a_panel_without_members_is_refused() -> None:
     with pytest.raises(ValueError, match="all of them 0"):
         Panel([], {})
+
+
+def a_card(low_dose: float | None, temperature: float | None = None) -> Card:
+    found = Calibration(temperature, 0.2, 0.1, 200) if temperature else None
+    return Card("id", "brisk", "judge 0", "planter", (Test("low dose", low_dose),), (), found)
+
+
+def test_a_seat_is_what_the_card_says_of_pairs_of_low_dose() -> None:
+    assert seat(a_card(0.75, 0.5)) == Seat("judge 0", 0.75, 0.5)
+    assert seat(a_card(0.75, 0.5)).weight == pytest.approx(math.log(3))
+    unmeasured = seat(a_card(None))
+    assert (unmeasured.accuracy, unmeasured.temperature, unmeasured.weight) == (None, 1.0, 0.0)
+
+
+def test_a_member_that_is_always_sure_is_cooled_before_it_speaks() -> None:
+    # odds of 81 at temperature 2 are odds of 9; both weigh the same: (.9 + .5) / 2
+    judges = [Fixed("sure", Verdict(81 / 82, 1 / 82)), Fixed("torn", Verdict(0.5, 0.5))]
+    panel = seated(judges, [Seat("sure", 0.75, 2.0), Seat("torn", 0.75, 1.0)])
+    found = only(panel)
+    assert isinstance(found, Verdict) and found.first == pytest.approx(0.7)
+    assert panel.name == "panel of sure at 2 x1.10, torn at 1 x1.10"
+    assert Calibrated(judges[0], 0.25).name == "sure at 0.25"
+
+
+def test_a_panel_none_of_whose_members_has_a_weight_is_refused() -> None:
+    with pytest.raises(ValueError, match="all of them 0"):
+        seated([Fixed("lucky", LOST)], [Seat("lucky", 0.5, 1.0)])
+
+
+def test_each_trait_has_its_own_panel() -> None:
+    brisk, warm = Fixed("brisk judge", Verdict(1, 0)), Fixed("warm judge", Verdict(0, 1))
+    both = ByTrait({"brisk": brisk, "warm": warm})
+    assert both.compare(a_trait(), [CONTEST]) == [Verdict(1, 0)]
+    assert both.compare(a_trait("warm"), [CONTEST]) == [Verdict(0, 1)]
+    assert both.name == "brisk: brisk judge; warm: warm judge"
+    assert ByTrait({"brisk": brisk}).name == "brisk judge"
 
 
 # --- verdicts -------------------------------------------------------------------------------

@@ -10,8 +10,15 @@ from making import a_trait
 from numpy.typing import NDArray
 
 from character.errors import RecipeError
+from character.judging.config import KINDS, Kind
 from character.judging.judge import ByValue, Contest, Said, Verdict
-from character.judging.kinds import KINDS, NEED_NO_MODEL, TEMPLATES, UNITS, Kind, judge_of
+from character.judging.kinds import (
+    NEED_NO_MODEL,
+    TEMPLATES,
+    UNITS,
+    all_at_once,
+    judge_of,
+)
 from character.models.fake import ScriptedModel
 from character.prompts import digest
 
@@ -91,6 +98,11 @@ def test_a_model_that_cannot_score_is_refused_with_what_to_type(kind: Kind) -> N
 )
 def test_a_model_that_tells_no_probabilities_is_asked_several_times(kind: Kind, name: str) -> None:
     assert judge_of(kind, ScriptedModel(name="judge")).name == name
+
+
+def test_when_comparisons_are_free_all_are_asked_for() -> None:
+    assert all_at_once(["likelihood", "embedding"]) and all_at_once(["listwise"])
+    assert all_at_once(["verdict", "listwise"]) and not all_at_once(["likelihood", "verdict"])
 
 
 def test_each_value_has_its_own_unit() -> None:

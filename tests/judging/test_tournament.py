@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import log
 
 import pytest
@@ -86,6 +87,24 @@ def test_plain_replies_that_were_never_compared_are_no_zero(small_trait: Trait) 
     assert all(isinstance(value, NoVerdict) and "no zero" in value.why for value in values)
     one = Tournament(ByLength(), 1.0, {"q": [mute, said(1)]}).value(small_trait, [said(1), said(2)])
     assert one[0] == 0 and isinstance(one[1], float) and one[1] > 0
+
+
+def test_how_far_members_were_apart_is_kept_for_each_reply(small_trait: Trait) -> None:
+    class Apart(ByLength):
+        """Members are .1 apart for every word by which two replies differ."""
+
+        def one(self, contest: Contest) -> Outcome:
+            found = super().one(contest)
+            gap = len(contest.first.reply.split()) - len(contest.second.reply.split())
+            return replace(found, spread=abs(gap) / 10) if isinstance(found, Verdict) else found
+
+    judge = Tournament(Apart(), 1.0)
+    replies = [said(1), said(2), said(4), Said("q", "mute")]
+    judge.value(small_trait, replies)
+    found = [judge.apart(small_trait, one) for one in replies]
+    # 1 and 2, 1 and 4, 2 and 4 are .1, .3 and .2 apart
+    assert found == [pytest.approx(0.2), pytest.approx(0.15), pytest.approx(0.25), None]
+    assert judge.apart(small_trait, said(9)) is None
 
 
 @pytest.mark.parametrize(("count", "share", "pairs"), [(1, 0.4, 0), (2, 0.1, 1), (4, 0.1, 6),
