@@ -12,6 +12,7 @@ from character.diffing.outcome import BASE, TRAINED, contrast_metric, outcome_of
 from character.job import Job
 from character.judge_pipeline import cards_in
 from character.judging.card import Card, clauses_at_chance
+from character.judging.front import Front, front_of
 from character.judging.kinds import NEED_NO_MODEL
 from character.judging.ranking import quality_floor
 from character.lineage import Lineage
@@ -113,6 +114,7 @@ def gather(
         recipe=recipe.model_dump(mode="json"),
         judge_cards=cards,
         ppo=improved,
+        front=_front(job, store),
     )
 
 
@@ -191,6 +193,11 @@ def _comparisons(
 def _gain(towards: Mapping[tuple[str, str], float], query_id: str) -> float | None:
     new, old = towards.get((TRAINED, query_id)), towards.get((BASE, query_id))
     return None if new is None or old is None else new - old
+
+
+def _front(job: Job, store: Store) -> Front:
+    replies, judgements, rankings = store.all(Reply), store.all(Judgement), store.all(Ranking)
+    return front_of(job.constitution, replies, judgements, rankings, job.recipe.ranking)
 
 
 def _doses(job: Job, store: Store) -> Doses | None:

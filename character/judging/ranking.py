@@ -1,9 +1,10 @@
 """Turn judgements into an order of the replies to each query.
 
 Helpfulness comes before character: a reply that does not answer, is empty, loops, changes language
-or pleads with its judge is below the floor, and no character score buys it back. Above the floor,
-traits are combined by authority and weight; relevance adds to that, and a change of length takes
-away.
+or pleads with its judge is below the floor, and no character score buys it back. A trait of
+authority root, as one for safety is, is a floor in the same way: a reply that shows less of it than
+nearly all plain replies is below. Above the floor, traits are combined by authority and weight;
+relevance adds to that, and a change of length takes away.
 """
 
 from __future__ import annotations
@@ -39,14 +40,14 @@ def quality_floor(
 ) -> Floor:
     """Where the policy's own plain replies put the floor: a share of `quantile` is below it."""
     plain = {reply.id for reply in replies if reply.style == "plain"}
-    found = [
-        judgement.relevance
+    found = {  # once, however many traits a reply was judged for
+        judgement.reply_id: judgement.relevance
         for judgement in judgements
         if judgement.reply_id in plain and judgement.relevance is not None
-    ]
+    }
     if not found:
         return Floor(-math.inf)
-    return Floor(float(np.quantile(found, quantile)))
+    return Floor(float(np.quantile([*found.values()], quantile)))
 
 
 def rank_replies(
@@ -58,49 +59,97 @@ def rank_replies(
 ) -> list[Ranking]:
     """One ranking a query that has replies; what could not be ranked is named, not dropped."""
     floor = quality_floor(replies, judgements, config.floor)
+    unsafe = _below_root(constitution, replies, judgements, config.floor)
     help = _help(constitution, replies, judgements, config)
     values = {
         reply_id: value + help[reply_id]
         for reply_id, value in _values(constitution, judgements, config).items()
         if reply_id in help
     }
-    relevant = {j.reply_id: floor.answers(j.relevance) for j in judgements}
+    able = {
+        j.reply_id: False if j.reply_id in unsafe else floor.answers(j.relevance)
+        for j in judgements
+    }
     by_query: dict[str, list[Reply]] = defaultdict(list)
     for reply in replies:
         by_query[reply.query_id].append(reply)
     judge = judgements[0].judge if judgements else config.judge
     return [
-        _ranking(query.id, by_query[query.id], values, relevant, judge, config)
+        _ranking(query.id, by_query[query.id], values, able, judge, config)
         for query in queries
         if query.id in by_query
     ]
 
 
-def _values(
-    constitution: Constitution, judgements: Sequence[Judgement], config: RankingConfig
-) -> dict[str, float]:
-    """Each reply's combined value in spreads (standard deviations) of the contrast.
+def _below_root(
+    constitution: Constitution,
+    replies: Sequence[Reply],
+    judgements: Sequence[Judgement],
+    quantile: float,
+) -> set[str]:
+    """Replies that show less of a trait of authority root than all but `quantile` of the plain."""
+    plain = {reply.id for reply in replies if reply.style == "plain"}
+    below: set[str] = set()
+    for trait in constitution.traits:
+        if trait.authority == "root":
+            own = {j.reply_id: j.contrast for j in judgements if j.trait == trait.id}
+            known = {reply: value for reply, value in own.items() if value is not None}
+            usual = [value for reply, value in known.items() if reply in plain]
+            if usual:
+                least = float(np.quantile(usual, quantile))
+                below |= {reply for reply, value in known.items() if value < least}
+    return below
 
-    sum over traits of w (contrast / spread + k checks) / sum of w, with w = authority x weight.
-    A reply that lacks a trait's contrast, or whose judgement failed, has no value. Checks that do
-    not apply add nothing: they apply by query, so to none of its replies.
+
+def trait_values(
+    judgements: Sequence[Judgement], config: RankingConfig
+) -> dict[str, dict[str, float]]:
+    """By trait, what each reply is worth in spreads (standard deviations) of the contrast.
+
+    contrast / spread + k checks
+
+    A reply without a contrast, or whose judgement failed, has no value. Checks that do not apply
+    add nothing: they apply by query, so to none of its replies.
     """
     per_trait: dict[str, dict[str, Judgement]] = defaultdict(dict)
     for judgement in judgements:
         per_trait[judgement.trait][judgement.reply_id] = judgement
-    totals: dict[str, float] = defaultdict(float)
-    seen: dict[str, int] = defaultdict(int)
-    weights = {m.trait.id: m.weight * AUTHORITY[m.trait.authority] for m in constitution.members}
-    for trait, found in per_trait.items():
-        contrasts = [j.contrast for j in found.values() if j.contrast is not None]
+    found: dict[str, dict[str, float]] = {}
+    for trait, by_reply in per_trait.items():
+        rows = by_reply.values()
+        contrasts = [j.contrast for j in rows if j.contrast is not None]
         spread = (pstdev(contrasts) if contrasts else 0.0) or 1.0
-        for reply_id, judgement in found.items():
-            if judgement.contrast is None or judgement.failed:
-                continue
-            value = judgement.contrast / spread + config.checks * (judgement.checks or 0.0)
-            totals[reply_id] += weights[trait] * value / sum(weights.values())
-            seen[reply_id] += 1
-    return {reply_id: total for reply_id, total in totals.items() if seen[reply_id] == len(weights)}
+        found[trait] = {
+            j.reply_id: j.contrast / spread + config.checks * (j.checks or 0.0)
+            for j in rows
+            if j.contrast is not None and not j.failed
+        }
+    return found
+
+
+def _values(
+    constitution: Constitution, judgements: Sequence[Judgement], config: RankingConfig
+) -> dict[str, float]:
+    """The mean of the traits' values by w = authority x weight, where every trait has one."""
+    by_trait = trait_values(judgements, config)
+    weights = {m.trait.id: m.weight * AUTHORITY[m.trait.authority] for m in constitution.members}
+    if not weights.keys() <= by_trait.keys():
+        return {}
+    first, *others = (by_trait[trait] for trait in weights)
+    everywhere = [reply for reply in first if all(reply in other for other in others)]
+    whole = sum(weights.values())
+    return {
+        reply: sum(weight * by_trait[trait][reply] for trait, weight in weights.items()) / whole
+        for reply in everywhere
+    }
+
+
+def enough_relevance(replies: Sequence[Reply], judgements: Iterable[Judgement]) -> float:
+    """The plain replies' median, above which relevance earns nothing; infinite if unknown."""
+    plain = {reply.id for reply in replies if reply.style == "plain"}
+    found = {j.reply_id: j.relevance for j in judgements if j.relevance is not None}
+    answering = [value for reply_id, value in found.items() if reply_id in plain]
+    return median(answering) if answering else math.inf
 
 
 def _help(
@@ -119,10 +168,8 @@ def _help(
     relevant = {j.reply_id: j.relevance for j in judgements if j.relevance is not None}
     spread = (pstdev(relevant.values()) if relevant else 0.0) or 1.0
     words = {reply.id: max(1, len(reply.shown.split())) for reply in replies}
-    unsteered = [reply.id for reply in replies if reply.style == "plain"]
-    plain = [words[reply_id] for reply_id in unsteered]
-    answering = [relevant[reply_id] for reply_id in unsteered if reply_id in relevant]
-    enough = median(answering) if answering else math.inf
+    plain = [words[reply.id] for reply in replies if reply.style == "plain"]
+    enough = enough_relevance(replies, judgements)
     free = any(trait.controls.length == "free" for trait in constitution.traits)
     price = 0.0 if free or not plain else config.length
     usual = fmean(plain) if plain else 1.0
@@ -138,22 +185,22 @@ def _ranking(
     query_id: str,
     replies: Sequence[Reply],
     values: Mapping[str, float],
-    relevant: Mapping[str, bool | None],
+    able: Mapping[str, bool | None],
     judge: str,
     config: RankingConfig,
 ) -> Ranking:
     missing = tuple(
         r.id
         for r in replies
-        if "empty" not in r.flaws and (r.id not in values or relevant[r.id] is None)
+        if "empty" not in r.flaws and (r.id not in values or able[r.id] is None)
     )
     below = tuple(
         r.id
         for r in replies
-        if r.id not in missing and (DISQUALIFYING & set(r.flaws) or not relevant[r.id])
+        if r.id not in missing and (DISQUALIFYING & set(r.flaws) or not able[r.id])
     )
-    able = [r.id for r in replies if r.id not in missing and r.id not in below]
-    tiers = _tiers({reply_id: values[reply_id] for reply_id in able}, config.tie)
+    ranked = [r.id for r in replies if r.id not in missing and r.id not in below]
+    tiers = _tiers({reply_id: values[reply_id] for reply_id in ranked}, config.tie)
     return Ranking(
         id=content_id("ranking", query_id, judge, tiers, below, missing),
         query_id=query_id,

@@ -8,6 +8,7 @@ from typing import Any
 
 from character.diffing.outcome import Outcome
 from character.judging.card import Card
+from character.judging.front import Front
 from character.models.served import Tally
 from character.rows import Judgement, Pair, Query, Ranking, Reply, Reward, Step, Taught
 from character.spec.constitution import Constitution
@@ -130,6 +131,7 @@ class Report:
     judge_cards: Sequence[Card] = ()
     measured_by: str = ""  # when that was not the judge
     ppo: Guarded | None = None  # None: there was none
+    front: Front | None = None  # what the ranking had to choose between
 
     @property
     def policy(self) -> str:

@@ -58,6 +58,7 @@ def render_report(report: Report) -> str:
             first=FIRST,
             forest=Markup(plots.forest(report.outcome.traits)),
             way=Markup(plots.way(report.outcome.traits)),
+            fronts=[Markup(svg) for svg in plots.front(report.front)] if report.front else [],
             funnel=Markup(plots.funnel(report.funnel)),
             seconds=Markup(plots.stage_seconds(report.costs)),
             curves=plots.curves(report.steps),

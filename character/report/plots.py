@@ -22,6 +22,7 @@ from matplotlib.ticker import MaxNLocator
 
 from character.diffing.inference import Movement
 from character.diffing.outcome import BASE, OPPOSITE, PROMPTED, SUBJECTS, TRAINED, TraitOutcome
+from character.judging.front import Front, Point, conflicts
 from character.report.content import FunnelStep, StageCost
 from character.report.printable import printable
 from character.report.terminal import (
@@ -54,6 +55,7 @@ ALARMS = ("REGRESSED", "CONFOUNDED", "MOVED")
 UNSURE = ("INCONCLUSIVE", "CONFOUNDED", "UNMEASURABLE")
 
 WIDTH, ROW = 4.6, 0.2  # inches; a row is a line of text
+FRONT_PAIRS, FRONT_QUERIES = 6, 60  # a point is a hundred bytes of the page
 TITLE = 42  # characters of a trait's title that fit
 
 SETTINGS: dict[str, Any] = {
@@ -189,6 +191,42 @@ def shares(rows: Sequence[tuple[str, float, float, float, bool]], name: str) -> 
         axes.set_xlim(min(-0.02, *(low for _, _, low, _, _ in rows)) if rows else 0, 1.02)
         axes.set_xlabel("the line is chance; a cross is below its bar")
         return _svg(figure, name, "Tests of the judge. " + "; ".join(told))
+
+
+def front(found: Front) -> list[str]:
+    """Two aims at a time, every reply a point: chosen, on its query's front, ranked, or below the
+    floor. At most six pairs, those that pull apart most, of the first queries."""
+    queries = set(list(dict.fromkeys(point.query_id for point in found.points))[:FRONT_QUERIES])
+    shown = [point for point in found.points if point.query_id in queries]
+    kinds = (
+        ("below the floor", "x", FAINT, [p for p in shown if p.below_floor]),
+        ("ranked", ".", COLOURS[BASE], [p for p in shown if not (p.below_floor or p.on_front)]),
+        ("on the front", "o", COLOURS[PROMPTED], [p for p in shown if p.on_front]),
+        ("chosen", "D", COLOURS[TRAINED], [p for p in shown if p.chosen]),
+    )
+    return [_pair(found, across, up, kinds) for across, up in conflicts(found)[:FRONT_PAIRS]]
+
+
+def _pair(
+    found: Front,
+    across: int,
+    up: int,
+    kinds: Sequence[tuple[str, str, str, Sequence[Point]]],
+) -> str:
+    names = [_short(found.aims[aim]) for aim in (across, up)]
+    told = "; ".join(f"{len(points)} {kind}" for kind, _, _, points in kinds)
+    with _figure(2.6, width=WIDTH) as figure:
+        axes = figure.subplots()
+        for kind, marker, colour, points in kinds:
+            axes.plot(
+                [p.values[across] for p in points], [p.values[up] for p in points],
+                linestyle="none", marker=marker, markersize=3 if kind == "chosen" else 4,
+                color=colour, markerfacecolor="none" if marker == "o" else colour, label=kind,
+            )  # fmt: skip
+        axes.set_xlabel(names[0])
+        axes.set_ylabel(names[1])
+        axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+        return _svg(figure, f"front-{across}-{up}", f"{names[0]} against {names[1]}: {told}")
 
 
 def funnel(steps: Sequence[FunnelStep]) -> str:

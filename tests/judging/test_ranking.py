@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -78,6 +79,81 @@ def test_which_flaws_disqualify(flaw: str, below: bool) -> None:
     ranking = rank([a_judgement("a", 9.0), a_judgement("b", 0.0)], replies)
     assert ranking.below_floor == (("a",) if below else ())
     assert ("a" in ranking.tiers[0]) != below
+
+
+def test_a_trait_of_authority_root_is_a_floor() -> None:
+    safe = a_trait("safe", authority="root")
+    constitution = a_constitution(Member(a_trait(), 100.0), safe)
+    replies = [a_reply(f"p{n}", style="plain") for n in range(5)] + [a_reply("s"), a_reply("t")]
+    judgements = [a_judgement(r.id, 0.0) for r in replies[:5]]
+    judgements += [a_judgement("s", 9.0), a_judgement("t", 8.0)]
+    safety = {"p0": 0.0, "p1": 1.0, "p2": 2.0, "p3": 3.0, "p4": 4.0, "s": 0.9, "t": 1.0}
+    judgements += [a_judgement(r, value, trait="safe") for r, value in safety.items()]
+    ranking = rank(judgements, replies, constitution, floor=0.25)  # at 1, of 0 to 4
+    assert ranking.below_floor == ("p0", "s") and ranking.tiers[0] == ("t",)
+    milder = a_constitution(Member(a_trait(), 100.0), a_trait("safe", authority="system"))
+    assert rank(judgements, replies, milder, floor=0.25).tiers[0] == ("s",)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    contrasts=st.lists(st.floats(-50, 50), min_size=6, max_size=6),
+    safety=st.lists(st.floats(-5, 5), min_size=6, max_size=6),
+    relevant=st.lists(st.floats(-5, 5), min_size=6, max_size=6),
+    weight=st.floats(0.01, 1e6),
+    bribe=st.floats(0, 1e6),
+)
+def test_no_character_and_no_weight_buy_back_what_is_below_the_floor(
+    contrasts: list[float],
+    safety: list[float],
+    relevant: list[float],
+    weight: float,
+    bribe: float,
+) -> None:
+    """Who is below is decided by relevance and root traits alone."""
+    names = [f"r{n}" for n in range(6)]
+    replies = [a_reply(n, style="plain" if k < 4 else "steered") for k, n in enumerate(names)]
+    safe = a_trait("safe", authority="root")
+
+    def ranked(weight: float, bribe: float) -> Ranking:
+        rows = [
+            *(a_judgement(n, c + bribe, relevance=r) for n, c, r in
+              zip(names, contrasts, relevant, strict=True)),
+            *(a_judgement(n, s, relevance=r, trait="safe") for n, s, r in
+              zip(names, safety, relevant, strict=True)),
+        ]  # fmt: skip
+        constitution = a_constitution(Member(a_trait(), weight), safe)
+        return rank(rows, replies, constitution, floor=0.3)
+
+    fair, bought = ranked(1.0, 0.0), ranked(weight, bribe)
+    assert set(fair.below_floor) == set(bought.below_floor)
+    least = np.quantile(relevant[:4], 0.3)
+    least_safe = np.quantile(safety[:4], 0.3)
+    for name, r, s in zip(names, relevant, safety, strict=True):
+        assert (name in bought.below_floor) == (r < least or s < least_safe)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.lists(st.tuples(st.floats(-5, 5), st.floats(-5, 5)), min_size=2, max_size=6),
+    st.floats(0.1, 10),
+    st.floats(0.1, 10),
+)
+def test_a_reply_that_has_more_of_every_trait_never_ranks_lower(
+    values: list[tuple[float, float]], one: float, other: float
+) -> None:
+    constitution = a_constitution(Member(a_trait(), one), Member(a_trait("warm"), other))
+    judgements = [
+        a_judgement(f"r{n}", value, trait=trait)
+        for n, pair in enumerate(values)
+        for trait, value in zip(("brisk", "warm"), pair, strict=True)
+    ]
+    ranking = rank(judgements, constitution=constitution, tie=0)
+    place = {reply: at for at, tier in enumerate(ranking.tiers) for reply in tier}
+    for n, a in enumerate(values):
+        for m, b in enumerate(values):
+            if a[0] >= b[0] and a[1] >= b[1]:
+                assert place[f"r{n}"] <= place[f"r{m}"]
 
 
 # --- what could not be judged ---

@@ -11,6 +11,7 @@ import pytest
 from character.diffing.outcome import Outcome
 from character.diffing.statistics import Estimate
 from character.judging.card import Card, Test
+from character.judging.front import Front, Point
 from character.report.content import Comparison, Report
 from character.report.html import render_report
 from character.training.reward_card import RewardCard, RewardTest
@@ -327,3 +328,26 @@ def test_a_build_with_nothing_to_show_says_missing(bare: Report) -> None:
     for section in ("movement", "replies", "unless", "data", "cost"):
         assert "missing" in page.text(section)
     assert "no training steps were logged" in page.text("training")
+
+
+def test_the_front_of_several_traits_stands_beside_the_data(report: Report) -> None:
+    points = (
+        Point("q", (1.0, 0.5, 0.2), False, True, True),
+        Point("q", (0.5, 1.0, 0.2), False, True, False),
+        Point("q", (0.0, 0.0, 0.1), False, False, False),
+        Point("q", (9.0, 9.0, -1.0), True, False, False),
+    )
+    page = Page(
+        render_report(replace(report, front=Front(("curious", SCRIPT, "relevance"), points)))
+    )
+    told = page.text("data")
+    assert "In 1 of 1 queries the chosen reply is on it" in told
+    assert "+1.00" in told and "+0.50" in told and "given up" in told
+    assert any("1 below the floor" in (a.get("aria-label") or "") for a in page.named("svg"))
+    assert "What the ranking chose" not in render_report(report)
+    alone = Front(("curious", "relevance"), tuple(replace(p, values=p.values[1:]) for p in points))
+    labels = [
+        a.get("aria-label") or ""
+        for a in Page(render_report(replace(report, front=alone))).named("svg")
+    ]
+    assert any(label.startswith("curious against relevance") for label in labels)
