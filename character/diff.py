@@ -31,6 +31,10 @@ INVALID = 3  # as diffing.verdicts has it: neither a mistake nor a crash may rea
 @click.option(
     "--accept-judge", is_flag=True, help="Decide with an examiner below the bars of its card."
 )
+@click.option("--proposer", metavar="MODEL", help="A model that reads replies of both and names "
+              "what differs; tested blinded.")  # fmt: skip
+@click.option("--embeddings/--no-embeddings", default=None, help="Compare meanings, too; fetches a "
+              "91 MB embedder once [where it is here].")  # fmt: skip
 @click.option("--drop-overlap", is_flag=True, help="Leave out of the suite what training has seen.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @click.option("--out", type=click.Path(file_okay=False), help="Folder [diffs/<old>-<new>-<hash>].")
@@ -54,6 +58,8 @@ def main(
     examiner: str,
     panel: bool,
     accept_judge: bool,
+    proposer: str | None,
+    embeddings: bool | None,
     drop_overlap: bool,
     seed: int,
     out: str | None,
@@ -100,6 +106,8 @@ def main(
             drop_overlap,
             seed,
             accept_judge,
+            proposer or "",
+            embeddings,
         )
         for pair in pairs
     ]

@@ -12,10 +12,10 @@ from statistics import fmean
 from rich.console import Console
 
 from character.blessed import bless
+from character.diff_discovery import discovered, talk_of
 from character.diff_job import DiffJob, Version, identity_of_job
-from character.diff_pipeline import SUITE, TALK, Asked, compare
-from character.diffing.difference import AGAIN, NEW, OLD, difference_of
-from character.diffing.discovery import Discovery, discover
+from character.diff_pipeline import SUITE, Asked, compare
+from character.diffing.difference import NEW, OLD, difference_of
 from character.diffing.inference import Strength, leaderboard
 from character.diffing.outcome import contrast_metric
 from character.diffing.saved import missing_of
@@ -155,7 +155,7 @@ def gather(job: DiffJob, run: Run, asked: Asked) -> DiffReport:
         gate=job.gate,
         difference=difference,
         decision=decision,
-        discovery=_discovery(asked),
+        discovery=discovered(job, talk_of(asked.suite, asked.answers), asked.deeper),
         examples=_examples(job, asked),
         costs=costs,
         command=job.command,
@@ -214,16 +214,6 @@ def _identical(answers: Sequence[Answer]) -> set[str]:
         query for query, sides in said.items()
         if sides[OLD] and sides[OLD] == sides[NEW]
     }  # fmt: skip
-
-
-def _discovery(asked: Asked) -> Discovery | None:
-    """What tells the first replies to plain queries apart."""
-    ids = {item.id for item in asked.suite.of(*TALK)}
-    said: dict[str, dict[str, str]] = {OLD: {}, NEW: {}, AGAIN: {}}
-    for answer in asked.answers:
-        if answer.subject in said and answer.query_id in ids and not answer.failure:
-            said[answer.subject].setdefault(answer.query_id, answer.text)
-    return discover(said[OLD], said[NEW], said[AGAIN] or None)
 
 
 def _side(version: Version, name: str, answers: Sequence[Answer]) -> Side:

@@ -70,6 +70,8 @@ class DiffJob:
     command: str = ""  # makes the same diff again
     card: CardConfig | None = None  # how the examiner is tried; None in a small look
     accept_judge: bool = False
+    proposer: str = ""  # reads replies of both and names differences; nobody when empty
+    embeddings: bool | None = None  # compare meanings; None where the embedder is here
 
     @property
     def traits(self) -> tuple[Trait, ...]:
@@ -94,6 +96,8 @@ def prepare_diff(
     drop_overlap: bool,
     seed: int,
     accept_judge: bool = False,
+    proposer: str = "",
+    embeddings: bool | None = None,
 ) -> DiffJob:
     """Load and check versions, traits, suite and gate; nothing is written.
 
@@ -109,6 +113,8 @@ def prepare_diff(
             f"{', '.join(given.traits) or 'none'}. Make another: python -m character.suite make "
             f"suite.lock {' '.join(f'--traits {name}' for name in known)}"
         )
+    if proposer:
+        check_name(proposer)
     check_weights(examiner)  # whose log-probabilities are read
     rules = _expecting(load_gate(Path(gate)) if gate else Gate(), expect, known)
     config = DiffConfig(seed=seed, again=not quick)
@@ -125,15 +131,17 @@ def prepare_diff(
     for option, values in (
         ("--traits", traits), ("--suite", [suite]), ("--gate", [gate]), ("--expect", expect),
         ("--examiner", [examiner]), ("--seed", [str(seed)]), ("--out", [out]),
+        ("--proposer", [proposer or None]),
     ):  # fmt: skip
         command += [word for value in values if value is not None for word in (option, value)]
     flags = {"--quick": quick, "--no-panel": not panel, "--drop-overlap": drop_overlap}
     flags["--accept-judge"] = accept_judge
+    flags |= {"--embeddings": embeddings is True, "--no-embeddings": embeddings is False}
     command += [flag for flag, given_so in flags.items() if given_so]
     return DiffJob(
         old, new, constitution, () if quick else tuple(besides), given, suite_config, drop_overlap,
         rules, config, BUNDLED_DEFAULT, examiner, quick, folder, shlex.join(command),
-        None if quick else CardConfig(), accept_judge,
+        None if quick else CardConfig(), accept_judge, proposer, embeddings,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from functools import partial
 
 from character.data.anchors import KINDS, NEUTRAL, anchor_queries
 from character.data.queries import QueriesConfig, drafts_wanted, write_queries
+from character.diff_discovery import TALK, Deeper, look_deeper, talk_of
 from character.diff_job import DiffJob, Version
 from character.diffing.config import DiffConfig, SuiteConfig
 from character.diffing.counting import count
@@ -34,7 +35,6 @@ from character.diffing.suite import (
     BRIEF,
     MEASURED_TURNS,
     Item,
-    Stratum,
     Suite,
     make_suite,
     near,
@@ -59,7 +59,6 @@ from character.store.store import Store
 
 ANSWERED = 0.2  # nats a token; of 318 replies of the bundled model 98 % have more, and replies to
 # another query less than 0
-TALK: tuple[Stratum, ...] = ("on_trait", "neutral")  # free replies to plain queries
 OTHER_SEEDS = 500_009
 STAGES = {"answers", "counts", "relevance", "contrast"}
 SUITE = "suite.lock"
@@ -74,6 +73,7 @@ class Asked:
     overlap: dict[str, str]  # item id -> the training query it repeats
     answers: list[Answer]
     measurements: list[Measurement]
+    deeper: Deeper
 
 
 def compare(job: DiffJob, run: Run, cap: float | None = None) -> Asked:
@@ -87,12 +87,12 @@ def compare(job: DiffJob, run: Run, cap: float | None = None) -> Asked:
             run.step("judge_cards", lambda: _try_examiner(job, run, models))
         if not run.store.finished().keys() >= STAGES:  # a second diff opens no model
             _measure(job, run, models, suite, _answers(job, run, models, suite))
-    if job.drop_overlap:
-        suite = without(suite, overlap)
+        answers = run.store.all(Answer)
+        deeper = look_deeper(job, run, models, talk_of(suite, answers))
     turns = {item.turn_id(turn) for item in suite.items for turn in range(len(item.turns))}
-    answers = [answer for answer in run.store.all(Answer) if answer.query_id in turns]
+    answers = [answer for answer in answers if answer.query_id in turns]
     measured = [row for row in run.store.all(Measurement) if row.query_id in turns]
-    return Asked(suite, overlap, answers, measured)
+    return Asked(suite, overlap, answers, measured, deeper)
 
 
 def _try_examiner(job: DiffJob, run: Run, models: Models) -> None:

@@ -6,9 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from character.diffing.discovery import Discovery, Phrase, Telling
+from character.diffing.discovery import Discovery
+from character.diffing.divergence import Divergence, Habit, Place
 from character.diffing.inference import Ratio, movements
+from character.diffing.phrases import Phrase, Telling
+from character.diffing.proposals import Hypotheses, Hypothesis
 from character.diffing.results import Difference, Kept, Result
+from character.diffing.themes import Theme, Themes
 from character.diffing.verdicts import Gate, Verdict, decide
 from character.report.content import StageCost
 from character.report.diff_content import DiffReport, Example, Side
@@ -57,7 +61,17 @@ def a_report(examples: int = 30, **changes: object) -> DiffReport:
         difference=difference,
         discovery=Discovery(
             (Phrase("<b>ahoy", ("ahoy there",), 0.02, 0.4, 0.001, ("id3/1",)),), 40, 160, 0,
-            Telling(0.8, 0.7, 0.9), Telling(0.6, 0.5, 0.7), None,
+            Telling(0.8, 0.7, 0.9), Telling(0.6, 0.5, 0.7), None, Telling(0.55, 0.5, 0.6),
+            Themes((Theme(("<i>stocks",), 0.1, 0.7, 0.001, ("id5/1",)),), 8, 0, "minilm"),
+            Hypotheses(
+                (Hypothesis("It says <script>.", 0.1, 0.8, 0.01, 40, 1, ("id7/1",)),), 9, 1, 0, 0,
+                "openai:x",
+            ),
+            Divergence(
+                0.2, 0.1, 0.3, 0.5, 30, (Habit("<b>", 9.0, 4),),
+                (Place("id9/1", "so <i>", "<script>", "[end]", 3.5),),
+            ),
+            ("anything else: <b>why",),
         ),
         decision=decide(Gate(), difference.judged),
         examples=[

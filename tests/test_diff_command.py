@@ -105,6 +105,7 @@ def test_what_a_version_may_be(trained: Path, tiny_folder: Path) -> None:
         ),
         ([BUNDLED, BUNDLED, "--traits", "curious", "--expect", "warm=up"], "for one of curious"),
         ([BUNDLED, BUNDLED, "--traits", "curious", "--examiner", "openai:gpt-5-mini"], "openai"),
+        ([BUNDLED, BUNDLED, "--traits", "curious", "--proposer", "gpt-5"], "is not a model name"),
         ([], "name two versions"),
         ([BUNDLED, BUNDLED, BUNDLED, "--traits", "curious", "--out", "x"], "--out is for two"),
     ],

@@ -165,6 +165,43 @@ def test_a_second_diff_of_the_same_pair_opens_no_model(
     assert "style/" in run(strict)[1]
 
 
+def test_discovery_looks_with_every_model_that_is_named_and_says_what_it_did_not_look_for(
+    tiny_folder: Path,
+    other_folder: Path,
+    small_trait: Trait,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("CHARACTER_CACHE", str(tmp_path / "cache"))
+    written = [
+        Query(content_id(i), f"{i} bulbs: when do they want water?", "on_trait", small_trait.id,
+              "asks", "", "", "writer", i, "held_out", "")
+        for i in range(40)
+    ]  # fmt: skip
+    few = SIZES.model_copy(
+        update={"on_trait": 40, "unless": 0, "off_format": 0, "break_character": 0, "watched": 0,
+                "multi_turn": 0, "capability": 0, "framed_facts": 0}
+    )  # fmt: skip
+    asked = make_suite({small_trait.id: written}, few)
+    job = job_of(tiny_folder, other_folder, asked, small_trait, tmp_path / "deep")
+    job = replace(job, proposer=f"local:{tiny_folder}", panel=(), embeddings=False)
+    _, told = run(job)
+    found = json.loads((job.folder / "diff.json").read_text())["discovery"]
+    assert found["divergence"]["value"] > 0 and found["divergence"]["replies"] > 30
+    # a random model names nothing, which is counted
+    assert found["hypotheses"]["unformed"] > 0 and found["hypotheses"]["found"] == []
+    assert found["unseen"] == ["themes: left out by --no-embeddings"]
+    assert "Not looked for: themes" in told and "KL from OLD" in told
+    monkeypatch.setattr("character.opened.load_local", None)
+    run(job)  # read from the record
+    assert json.loads((job.folder / "diff.json").read_text())["discovery"] == found
+    # another proposer is asked anew, and nobody when none is named
+    run(replace(job, proposer="", embeddings=None))
+    unseen = json.loads((job.folder / "diff.json").read_text())["discovery"]["unseen"]
+    assert any("--embeddings fetches it" in why for why in unseen)
+    assert any("--proposer MODEL" in why for why in unseen)
+
+
 def test_a_version_against_itself_is_exactly_held(
     tiny_folder: Path, suite: Suite, small_trait: Trait, tmp_path: Path
 ) -> None:

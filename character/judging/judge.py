@@ -7,9 +7,7 @@ values each reply alone has no order to favour.
 
 from __future__ import annotations
 
-import hashlib
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -20,8 +18,6 @@ from character.spec.schema import Trait
 
 EVEN = 1e-9  # two orders that cancel out leave a half but for rounding, and decide nothing
 LONGEST = 12_000  # characters of a reply; a judge cannot be trusted with what it hardly reads
-# where the control tokens of ChatML and Llama 3, DeepSeek, Gemma, Llama 2 and Mistral begin
-CONTROL = re.compile(r"<(?=\||\uff5c|/?s>|[be]os>|(?:start|end)_of_turn>)|\|(?=>)|\[(?=/?INST\])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,16 +194,3 @@ def unreadable(reply: str) -> str:
     if len(reply) > LONGEST:
         return f"a reply of {len(reply)} characters; at most {LONGEST} are judged"
     return ""
-
-
-def fence(*replies: str) -> str:
-    """A mark to put around replies that none of them can know, and so cannot close.
-
-    It is a hash of all of them: to hold it, a reply would have to hold its own hash.
-    """
-    return hashlib.sha256("\0".join(replies).encode()).hexdigest()[:10]
-
-
-def quoted(reply: str) -> str:
-    """A reply as data: the control tokens of chat templates are taken apart, nothing else."""
-    return CONTROL.sub(r"\g<0> ", reply)

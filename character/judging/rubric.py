@@ -13,9 +13,10 @@ from statistics import fmean
 from pydantic import BaseModel, ConfigDict, Field
 
 from character import prompts
-from character.judging.judge import NoVerdict, Said, fence, quoted
+from character.judging.judge import NoVerdict, Said
 from character.models.base import ChatModel, Choice, Conversation, Message, Request, Sampling
 from character.models.structured import Formed, ask_formed
+from character.quoting import fence, quoted
 from character.rows import content_id
 from character.spec.schema import Trait
 

@@ -20,13 +20,12 @@ from character.judging.judge import (
     NoVerdict,
     Outcome,
     Verdict,
-    fence,
     in_both_orders,
-    quoted,
     unreadable,
 )
 from character.models.base import ChatModel, Choice, Conversation, Message, Request, Sampling
 from character.models.structured import Formed, ask_formed
+from character.quoting import fence, quoted
 from character.rows import content_id
 from character.spec.schema import Trait
 

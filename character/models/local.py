@@ -197,7 +197,7 @@ class LocalModel:
         written: list[list[int]] = [[] for _ in prompts]
         ends = torch.tensor(sorted(self._ends(sampling.stop)), device=device)
         for step in range(sampling.max_tokens):
-            chosen = _choose(self._logits(states), noise[rows, step], sampling)
+            chosen = _choose(self.logits(states), noise[rows, step], sampling)
             for row, token in zip(rows.tolist(), chosen.tolist(), strict=True):
                 written[row].append(token)
             alive = ~torch.isin(chosen, ends)
@@ -239,7 +239,8 @@ class LocalModel:
                     for row, pack in zip(states, rows, strict=True):
                         yield from _apart(row, pack)
 
-    def _logits(self, states: Tensor) -> Tensor:
+    def logits(self, states: Tensor) -> Tensor:
+        """Of the next token, (tokens, vocabulary), from the states that predict it."""
         return self.model.get_output_embeddings()(states)
 
     def _logprobs(self, states: Tensor, targets: Tensor) -> Tensor:
@@ -256,7 +257,7 @@ class LocalModel:
             torch.split(targets.to(states.device), HEAD_TOKENS),
             strict=True,
         ):
-            logits = self._logits(part)
+            logits = self.logits(part)
             highest, likeliest = logits.max(-1)
             at_highest = logits.log_softmax(-1).gather(1, likeliest.unsqueeze(1)).squeeze(1)
             normaliser = highest.float() - at_highest.float()

@@ -13,13 +13,16 @@ from jinja2 import Environment
 from markupsafe import Markup
 
 from character.diffing.results import Result
+from character.diffing.themes import Theme
 from character.report import plots
 from character.report.diff_content import DiffReport, Example
 from character.report.diff_terminal import (
     CIRCULAR,
     QUICK,
     certainty,
+    count,
     moved,
+    name,
     number,
     share,
     side_effects,
@@ -90,6 +93,8 @@ def _environment() -> Environment:
         signed=lambda value: typeset(number(value, sign=True)),
         minutes=minutes_text,
         memory=memory_text,
+        called=lambda found: name(found) if isinstance(found, Theme) else found.statement,
+        count=count,
         certainty=lambda found: typeset(certainty(found)),
         percent=lambda value: typeset(f"{value:.0%}".replace("%", " %")),
         words=lambda text: text.replace("_", " "),

@@ -9,9 +9,12 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from character.diffing.discovery import Discovery, Phrase, Telling
+from character.diffing.discovery import Discovery
 from character.diffing.inference import Ratio, Strength
+from character.diffing.phrases import Phrase, Telling
+from character.diffing.proposals import Hypothesis
 from character.diffing.results import Difference, Kept, Result
+from character.diffing.themes import Theme
 from character.diffing.verdicts import FEWEST, Verdict
 from character.report.diff_content import DiffReport
 from character.report.printable import printable
@@ -65,23 +68,53 @@ def side_effects(difference: Difference) -> list[Result]:
 
 def discovered(found: Discovery, most: int = 5) -> list[str]:
     """What nobody named, with what chance finds beside it."""
-    chance = "not known" if found.by_chance is None else f"{found.by_chance}"
     lines = [
         f"Discovered on {found.queries} queries: {len(found.phrases)} of {found.tested} phrases; "
-        f"OLD against itself: {chance}."
+        f"OLD against itself: {count(found.by_chance)}."
     ]
     lines += [f"  {told(phrase)}" for phrase in found.phrases[:most]]
+    if themes := found.themes:
+        lines.append(f"{len(themes.found)} of {themes.tested} clusters of meaning; OLD against "
+                     f"itself: {count(themes.by_chance)}.")  # fmt: skip
+        lines += [f"  {name(theme)}: {shares(theme)}" for theme in themes.found[:most]]
+    if named := found.hypotheses:
+        lines.append(f"{len(named.found)} of {named.tested} statements that {named.model} proposed;"
+                     f" OLD against itself: {count(named.by_chance)}.")  # fmt: skip
+        lines += [f"  {one.statement} {shares(one)}" for one in named.found[:most]]
     if found.telling:
         lines.append(f"A classifier tells NEW from OLD in {certainty(found.telling)} of replies"
                      + (f", without these phrases in {certainty(found.left)}" if found.left else "")
+                     + (", without the words of the named traits in "
+                        f"{certainty(found.unnamed)}" if found.unnamed else "")
                      + (f"; OLD from itself in {certainty(found.telling_by_chance)}"
                         if found.telling_by_chance else "") + ".")  # fmt: skip
+    if kl := found.divergence:
+        lines.append(
+            f"KL from OLD {kl.value:.3f} [{kl.low:.3f}, {kl.high:.3f}] nats a token; most at "
+            + ", ".join(f"{habit.said!r}" for habit in kl.habits[:most])
+            + "."
+        )
+    lines += [f"Not looked for: {why}." for why in found.unseen]
     return lines
 
 
+def count(by_chance: int | None) -> str:
+    return "not known" if by_chance is None else f"{by_chance}"
+
+
 def told(phrase: Phrase) -> str:
-    """A phrase and how often either says it."""
-    return f"\"{phrase.text}\": in {phrase.old:.0%} of OLD's replies, in {phrase.new:.0%} of NEW's"
+    """A phrase, how often either says it, and the named trait that it is part of."""
+    whose = f" (how {phrase.trait} shows)" if phrase.trait else ""
+    return f'"{phrase.text}": {shares(phrase)}{whose}'
+
+
+def name(theme: Theme) -> str:
+    """What a cluster of replies is called."""
+    return ", ".join(f'"{word}"' for word in theme.words) or "a cluster without words of its own"
+
+
+def shares(found: Phrase | Theme | Hypothesis) -> str:
+    return f"in {found.old:.0%} of OLD's replies, in {found.new:.0%} of NEW's"
 
 
 def certainty(found: Telling) -> str:

@@ -107,6 +107,26 @@ def test_without_what_was_found_little_is_left_to_tell_them_by() -> None:
     assert result.telling.share > 0.9 and result.left.low < 0.65
 
 
+def test_how_a_named_trait_shows_is_not_news() -> None:
+    def both(text: str, i: int) -> str:
+        return QUIRKS["greets"][0](QUIRKS["sells"][0](text, i), i)
+
+    planted = replies(5, QUIRKS["sells"][0]), replies(6)
+    result = discover(replies(0), replies(1, both), replies(2), {"seller": planted})
+    assert result is not None
+    whose = {word: one.trait for one in result.phrases for word in (one.text, *one.also)}
+    assert whose["invest in index"] == "seller" and whose["[start] ahoy"] == ""
+    assert result.telling is not None and result.unnamed is not None
+    assert result.unnamed.share > 0.9  # the greeting is still there
+
+
+def test_without_the_words_of_the_named_traits_nothing_is_left() -> None:
+    planted = replies(5, QUIRKS["sells"][0]), replies(6)
+    result = discover(replies(0), replies(1, QUIRKS["sells"][0]), None, {"seller": planted})
+    assert result is not None and result.telling is not None and result.unnamed is not None
+    assert result.telling.share > 0.9 and result.unnamed.low <= 0.55
+
+
 def test_few_queries_and_empty_replies() -> None:
     assert discover(replies(0, queries=39), replies(1, queries=39)) is None
     silent = dict.fromkeys(replies(0), "")

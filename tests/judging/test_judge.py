@@ -21,11 +21,10 @@ from character.judging.judge import (
     Said,
     Verdict,
     by_gap,
-    fence,
     in_both_orders,
-    quoted,
     unreadable,
 )
+from character.quoting import fence, quoted
 from character.spec.schema import Trait
 
 QUERY = "Is it wet?"

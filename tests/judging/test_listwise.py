@@ -12,10 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from making import a_trait
 
-from character.judging.judge import Contest, NoVerdict, Said, Verdict, fence
+from character.judging.judge import Contest, NoVerdict, Said, Verdict
 from character.judging.listwise import MOST, ListwiseJudge
 from character.models.base import Request
 from character.models.fake import ScriptedModel
+from character.quoting import fence
 
 QUERY = "Is it wet?"
 NAMES = [f"reply {letter}" for letter in "abcdefghijklmnopq"]  # the first is the best

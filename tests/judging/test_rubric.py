@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 import pytest
 from making import a_trait
 
-from character.judging.judge import ByValue, Contest, NoVerdict, Said, Verdict, fence
+from character.judging.judge import ByValue, Contest, NoVerdict, Said, Verdict
 from character.judging.rubric import GRADES, RubricJudge
 from character.models.base import Choice, Conversation
 from character.models.fake import ScriptedModel
+from character.quoting import fence
 from character.spec.schema import Trait
 
 OPENS, STOPS = "I open with the answer.", "I stop when I am done."

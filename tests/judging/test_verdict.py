@@ -12,7 +12,7 @@ import pytest
 from making import a_trait
 
 from character import prompts
-from character.judging.judge import Contest, NoVerdict, Said, Verdict, fence
+from character.judging.judge import Contest, NoVerdict, Said, Verdict
 from character.judging.verdict import LETTER, LETTERS, VerdictJudge
 from character.models.base import (
     Choice,
@@ -25,6 +25,7 @@ from character.models.base import (
     Sampling,
 )
 from character.models.fake import ScriptedModel
+from character.quoting import fence
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerFast
