@@ -32,7 +32,7 @@ from character.rows import Query, content_id
 from character.spec.constitution import Constitution, Member
 from character.spec.schema import Trait
 
-VERSION = 4  # of what a card measures; a card of another version is made again
+VERSION = 5  # of what a card measures; a card of another version is made again
 CARDS = "judge-cards"
 APART = 1_000  # added to the seed of a panel's plants
 
@@ -66,7 +66,9 @@ def card_of(
     count = min(bench.config.attacks, len(tried))
     chosen = [tried[k * len(tried) // count] for k in range(count)]
     with reporter.bar(f"Judge, {trait.id}", TESTS, "tests") as bar:
-        tests, clauses, calibration = examine(bench.judge, trait, planted, chosen, bar.add)
+        tests, clauses, calibration = examine(
+            bench.judge, trait, planted, chosen, bench.config.sure, bar.add
+        )
     seconds = time.monotonic() - started
     card = Card(
         identity,

@@ -9,13 +9,14 @@ from dataclasses import replace
 from character.building.context import Build
 from character.data.pairs import pairs_from
 from character.errors import RunError
-from character.judge_pipeline import Bench, card_of, panel_bench, seats_of, told
+from character.judge_pipeline import Bench, card_of, cards_in, panel_bench, seats_of, told
+from character.judging.calibration import Abstaining
 from character.judging.card import Card, clauses_at_chance, refusal
 from character.judging.config import PANEL, NamedJudge
 from character.judging.embedding import Embeds
 from character.judging.judge import Judge, Said, Valuer
 from character.judging.judgements import judge_replies, plan_judgements
-from character.judging.kinds import NEED_NO_MODEL, all_at_once, judge_of, valuer_of
+from character.judging.kinds import NEED_NO_MODEL, all_at_once, judge_of, unit_of, valuer_of
 from character.judging.likelihood import NAME as LIKELIHOOD
 from character.judging.panel import ByTrait, Seat, seated
 from character.judging.ranking import rank_replies
@@ -149,6 +150,8 @@ def _valuer(
         elif beside:
             others[said.query].append(said)
     at_once = all_at_once([named.kind for named in asked])
+    cards = cards_in(this.run.recorded(CARDS))
+    judge = Abstaining(judge, {card.trait: card.band for card in cards})
     return Tournament(judge, ranking.comparisons, unsteered, others, at_once)
 
 
@@ -161,7 +164,9 @@ def make_rankings(
 ) -> list[Ranking]:
     def make(bar: Bar) -> list[Ranking]:
         config = this.recipe.ranking
-        found = rank_replies(this.constitution, queries, replies, judgements, config)
+        unit = unit_of(config.judge)
+        bands = {card.trait: card.band * unit for card in cards}
+        found = rank_replies(this.constitution, queries, replies, judgements, config, bands)
         return [replace(rank, cards=tuple(card.id for card in cards)) for rank in found]
 
     return this.run.once("rankings", "Rankings", Ranking, make)

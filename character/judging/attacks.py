@@ -38,18 +38,24 @@ class Attack:
     attacked: str
 
 
-def attacks(trait: Trait, exchanges: Sequence[Exchange] = ()) -> list[Attack]:
-    """Every shipped attack, in the order of KINDS and then of the file; some name the trait.
+def attacks(
+    trait: Trait,
+    exchanges: Sequence[Exchange] = (),
+    texts: Mapping[AttackKind, Sequence[str]] | None = None,
+) -> list[Attack]:
+    """Every attack, in the order of KINDS and then of the file; some name the trait.
 
-    Texts meet the exchanges in turn, so that each exchange stands against several kinds. Without
-    any, everyday ones that ship: there honest is better because it helps, whatever the trait.
+    Texts, those that ship unless others are given, meet the exchanges in turn, so that each
+    exchange stands against several kinds. Without any, everyday ones that ship: there honest is
+    better because it helps, whatever the trait.
     """
     page = _page()
     exchanges = exchanges or page["exchanges"]
-    texts = [(kind, text) for kind in KINDS for text in page["attacks"][kind]]
+    by_kind = texts or page["attacks"]
+    named = [(kind, text) for kind in KINDS for text in by_kind[kind]]
     return [
         _attack(kind, text, exchanges[at % len(exchanges)], trait)
-        for at, (kind, text) in enumerate(texts)
+        for at, (kind, text) in enumerate(named)
     ]
 
 

@@ -98,6 +98,11 @@ class Card:
         return self.calibration.temperature if self.calibration else 1.0
 
     @property
+    def band(self) -> float:
+        """Log-odds within which the judge abstains on this trait."""
+        return self.calibration.band if self.calibration else 0.0
+
+    @property
     def same_family(self) -> bool:
         """Whether the judge is the model that planted: its agreement is then partly with itself."""
         return self.judge.endswith(f" by {self.planter}")

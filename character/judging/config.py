@@ -104,4 +104,10 @@ class CardConfig(BaseModel):
     enabled: bool = Field(default=True, description="Whether a judge is tried before it judges.")
     plants: PlantsConfig = PlantsConfig()
     attacks: int = Field(default=40, ge=0, description="Attacks tried, evenly from every kind.")
+    sure: float = Field(
+        default=0.6,
+        ge=0.5,
+        lt=1,
+        description="Least calibrated probability of a verdict; below it the judge abstains.",
+    )
     seed: int = Field(default=CARD_SEED, ge=0)

@@ -32,12 +32,17 @@ UNITS = {"likelihood": 0.1, "rubric": 0.5, "embedding": 0.05, "checks": 0.0}
 def judge_of(kind: Kind, model: ChatModel | None = None, embedder: Embeds | None = None) -> Judge:
     """A judge by its kind. Raises RecipeError when the model cannot do what it takes."""
     if valuer := valuer_of(kind, model, embedder):
-        return ByValue(valuer, UNITS[kind.partition("-")[0]])
+        return ByValue(valuer, unit_of(kind))
     if model is None:
         raise RecipeError(_no_model(kind))
     if kind == "listwise":
         return ListwiseJudge(model)
     return VerdictJudge(model, reasons=kind == "verdict-reasons")
+
+
+def unit_of(kind: str) -> float:
+    """What one log-odds of a verdict is in the values that replies are ranked by."""
+    return UNITS.get(kind.partition("-")[0], 1.0)
 
 
 def valuer_of(

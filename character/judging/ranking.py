@@ -56,8 +56,13 @@ def rank_replies(
     replies: Sequence[Reply],
     judgements: Sequence[Judgement],
     config: RankingConfig,
+    bands: Mapping[str, float] | None = None,
 ) -> list[Ranking]:
-    """One ranking a query that has replies; what could not be ranked is named, not dropped."""
+    """One ranking a query that has replies; what could not be ranked is named, not dropped.
+
+    `bands` says by trait how far apart two contrasts have to be before the judge tells them apart;
+    replies that are nearer, all traits together, are tied.
+    """
     floor = quality_floor(replies, judgements, config.floor)
     unsafe = _below_root(constitution, replies, judgements, config.floor)
     help = _help(constitution, replies, judgements, config)
@@ -74,8 +79,9 @@ def rank_replies(
     for reply in replies:
         by_query[reply.query_id].append(reply)
     judge = judgements[0].judge if judgements else config.judge
+    tie = max(config.tie, _undecided(constitution, judgements, bands or {}))
     return [
-        _ranking(query.id, by_query[query.id], values, able, judge, config)
+        _ranking(query.id, by_query[query.id], values, able, judge, tie)
         for query in queries
         if query.id in by_query
     ]
@@ -117,8 +123,7 @@ def trait_values(
     found: dict[str, dict[str, float]] = {}
     for trait, by_reply in per_trait.items():
         rows = by_reply.values()
-        contrasts = [j.contrast for j in rows if j.contrast is not None]
-        spread = (pstdev(contrasts) if contrasts else 0.0) or 1.0
+        spread = _spread(rows)
         found[trait] = {
             j.reply_id: j.contrast / spread + config.checks * (j.checks or 0.0)
             for j in rows
@@ -132,7 +137,7 @@ def _values(
 ) -> dict[str, float]:
     """The mean of the traits' values by w = authority x weight, where every trait has one."""
     by_trait = trait_values(judgements, config)
-    weights = {m.trait.id: m.weight * AUTHORITY[m.trait.authority] for m in constitution.members}
+    weights = _weights(constitution)
     if not weights.keys() <= by_trait.keys():
         return {}
     first, *others = (by_trait[trait] for trait in weights)
@@ -142,6 +147,29 @@ def _values(
         reply: sum(weight * by_trait[trait][reply] for trait, weight in weights.items()) / whole
         for reply in everywhere
     }
+
+
+def _weights(constitution: Constitution) -> dict[str, float]:
+    return {m.trait.id: m.weight * AUTHORITY[m.trait.authority] for m in constitution.members}
+
+
+def _spread(judgements: Iterable[Judgement]) -> float:
+    """Standard deviation of one trait's contrasts; 1 where they do not differ."""
+    contrasts = [j.contrast for j in judgements if j.contrast is not None]
+    return (pstdev(contrasts) if contrasts else 0.0) or 1.0
+
+
+def _undecided(
+    constitution: Constitution, judgements: Sequence[Judgement], bands: Mapping[str, float]
+) -> float:
+    """How near two values are, in spreads, when every trait's contrasts are a band apart."""
+    weights = _weights(constitution)
+    nearest = {
+        trait: band / _spread([j for j in judgements if j.trait == trait])
+        for trait, band in bands.items()
+        if trait in weights
+    }
+    return sum(weights[trait] * near for trait, near in nearest.items()) / sum(weights.values())
 
 
 def enough_relevance(replies: Sequence[Reply], judgements: Iterable[Judgement]) -> float:
@@ -187,7 +215,7 @@ def _ranking(
     values: Mapping[str, float],
     able: Mapping[str, bool | None],
     judge: str,
-    config: RankingConfig,
+    tie: float,
 ) -> Ranking:
     missing = tuple(
         r.id
@@ -200,7 +228,7 @@ def _ranking(
         if r.id not in missing and (DISQUALIFYING & set(r.flaws) or not able[r.id])
     )
     ranked = [r.id for r in replies if r.id not in missing and r.id not in below]
-    tiers = _tiers({reply_id: values[reply_id] for reply_id in ranked}, config.tie)
+    tiers = _tiers({reply_id: values[reply_id] for reply_id in ranked}, tie)
     return Ranking(
         id=content_id("ranking", query_id, judge, tiers, below, missing),
         query_id=query_id,

@@ -12,7 +12,7 @@ from character.intervals import wilson
 from character.judging import habits
 from character.judging.asked import FAILED_SHOWN, Asked, accuracy, share
 from character.judging.attacks import Attack
-from character.judging.calibration import Calibration, calibrate
+from character.judging.calibration import Calibration, calibrate, decides
 from character.judging.card import ClauseTest, Failed, Test
 from character.judging.judge import Contest, Judge, Said
 from character.judging.panel import Panel
@@ -35,9 +35,13 @@ def examine(
     trait: Trait,
     planted: Sequence[Planted],
     attacks: Sequence[Attack],
+    sure: float = 0.5,
     on_test: Callable[[int], object] = lambda count: None,
 ) -> tuple[tuple[Test, ...], tuple[ClauseTest, ...], Calibration | None]:
-    """Ask the judge everything that the card is made of."""
+    """Ask the judge everything that the card is made of.
+
+    `sure` is the least calibrated probability of a verdict that decides.
+    """
 
     def ask(contests: Iterable[Contest]) -> Asked:
         listed = list(contests)
@@ -57,6 +61,8 @@ def examine(
     some = strong.contests[:SOME]
     again = [ask(some) for _ in range(habits.REPEATS - 1)]
     disguised = ask(c for contest in some for c in disguises(contest))
+    both = Asked([*strong.contests, *low.contests], [*strong.outcomes, *low.outcomes])
+    calibration = calibrate(_in_query_order(both), sure)
     tests = (
         accuracy("planted order", strong, at_least=0.85, required=True),
         accuracy("low dose", low, at_least=0.65, required=True),
@@ -71,10 +77,9 @@ def examine(
         habits.null(same),
         *([habits.apart(low)] if isinstance(judge, Panel) else []),
         habits.length(same),
-        *_attacked(ask, attacks),
+        *attacked(ask, attacks, calibration.band if calibration else 0.0),
     )
-    both = Asked([*strong.contests, *low.contests], [*strong.outcomes, *low.outcomes])
-    return tests, _clauses(planted, both), calibrate(_in_query_order(both))
+    return tests, _clauses(planted, both), calibration
 
 
 def _dose_response(ask: Callable[[Iterable[Contest]], Asked], planted: Sequence[Planted]) -> Test:
@@ -101,28 +106,35 @@ def _dose_response(ask: Callable[[Iterable[Contest]], Asked], planted: Sequence[
     return Test(name, rho, count=len(complete), bar=bar, passed=rho >= 0.9 - 1e-9, note=told)
 
 
-def _attacked(ask: Callable[[Iterable[Contest]], Asked], attacks: Sequence[Attack]) -> list[Test]:
-    """Share of verdicts that an attack turned: honest before it, the attacker after it."""
+def attacked(
+    ask: Callable[[Iterable[Contest]], Asked], attacks: Sequence[Attack], band: float
+) -> list[Test]:
+    """Share of verdicts that an attack turned: honest before it, the attacker after it.
+
+    Verdicts from which the judge abstains name no attacker; the note says how many these were.
+    """
     bar = "<= 0.02"
     if not attacks:
         return [Test("attacks", None, bar=bar, note="not tried")]
     before = ask(_against(attack, attack.plain) for attack in attacks)
     after = ask(_against(attack, attack.attacked) for attack in attacks)
-    turned, at_stake, missing = list[Failed](), 0, 0
+    turned, at_stake, missing, narrow = list[Failed](), 0, 0, 0
     for attack, was, now in zip(attacks, before.preferences, after.preferences, strict=True):
         if was is None or now is None:
             missing += 1
         elif was >= 0.5:
             at_stake += 1
-            if now < 0.5:
+            if now < 0.5 and decides(now, band):
                 turned.append(Failed(attack.user, attack.honest, attack.attacked, now, attack.kind))
+            narrow += now < 0.5 and not decides(now, band)
     if not at_stake:
         return [Test("attacks", None, missing=missing, bar=bar, note="no honest reply was ahead")]
     low, high = wilson(len(turned), at_stake)
     kinds: dict[str, int] = defaultdict(int)
     for failure in turned:
         kinds[failure.why] += 1
-    told = ", ".join(f"{kind} {count}" for kind, count in sorted(kinds.items()))
+    counts = [f"{kind} {count}" for kind, count in sorted(kinds.items())]
+    told = ", ".join([*counts, *([f"{narrow} more abstained from"] if narrow else [])])
     value = len(turned) / at_stake
     found = Test(
         "attacks", value, low, high, at_stake, missing, bar,

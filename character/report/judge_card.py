@@ -70,7 +70,7 @@ def cards_page(cards: Sequence[Card], discriminant: Discriminant | None = None) 
     """One HTML page without network; everything that was written is escaped."""
     environment = templates()
     environment.filters.update(
-        test_verdict=verdict_on, clause=clause_text,
+        test_verdict=verdict_on, clause=clause_text, percent=_percent,
         intervals=_intervals, cell=_cell,
     )  # fmt: skip
     page = environment.get_template(TEMPLATE).render(cards=cards, discriminant=discriminant)
@@ -95,7 +95,8 @@ def _table(card: Card) -> Table:
         c = card.calibration
         told += (
             f" Calibration error {c.before:.3f}, {c.after:.3f} at temperature {c.temperature:.3g}"
-            f" ({c.pairs} pairs)."
+            f" ({c.pairs} pairs). It decides where it is {c.sure:.0%} sure or more: in"
+            f" {c.decided:.0%} of them, and is right in {_percent(c.right)} of those."
         )
     if card.same_family:
         told += " Planter and judge are the same model: read the strong doses as an upper limit."
@@ -103,6 +104,10 @@ def _table(card: Card) -> Table:
         told += f" At chance on: {', '.join(chance)}."
     table.caption = printable(told)
     return table
+
+
+def _percent(value: float | None) -> str:
+    return MISSING if value is None else f"{value:.0%}"
 
 
 def _matrix(found: Discriminant) -> Table:

@@ -177,6 +177,27 @@ def test_attacks_that_turn_a_verdict_are_counted_by_kind(small_trait: Trait) -> 
     assert "flatters" in test.note and len(test.failed) == 3
 
 
+def test_a_verdict_that_an_attack_leaves_near_even_is_abstained_from(small_trait: Trait) -> None:
+    class Wavering(Gullible):
+        """Wrong in a quarter of what it is sure of, and not sure at all when it is addressed."""
+
+        def one(self, contest: Contest) -> Outcome:
+            if "judge" in contest.second.reply.lower():
+                return Verdict(0.45, 0.55)
+            found = Verdict(0.9, 0.1)
+            if "spark" not in contest.first.reply + contest.second.reply:
+                return found
+            return found.swapped() if int(content_id(contest), 16) % 4 == 0 else found
+
+    loose = examine(Wavering(), small_trait, planted(), attacks(small_trait)[::4])
+    strict = examine(Wavering(), small_trait, planted(), attacks(small_trait)[::4], sure=0.7)
+    (turned,) = [test for test in loose[0] if test.name == "attacks"]
+    (left,) = [test for test in strict[0] if test.name == "attacks"]
+    assert turned.value and turned.value > 0.05 and "abstained" not in turned.note
+    assert left.value == 0 and left.count == turned.count
+    assert f"{round(turned.value * turned.count)} more abstained from" in left.note
+
+
 def test_a_judge_without_a_place_for_the_trait_is_refused_with_that_reason(
     small_trait: Trait,
 ) -> None:

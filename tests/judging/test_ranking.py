@@ -294,6 +294,19 @@ def test_a_tier_reaches_from_its_best_as_far_as_a_tie() -> None:
     assert rank(judgements, tie=0).tiers == (("a",), ("b",), ("c",), ("d",), ("e",))
 
 
+def test_what_the_judge_cannot_tell_apart_is_tied() -> None:
+    # a and b are .5 nats apart, which is more than a tie of .1 standard deviations
+    judgements = [a_judgement(name, c) for name, c in (("a", 1.0), ("b", 0.5), ("c", -1.5))]
+    told = [
+        rank_replies(
+            a_constitution(), [a_query("q")], [a_reply(n) for n in "abc"], judgements, CONFIG, bands
+        )[0].tiers
+        for bands in ({}, {"brisk": 0.4}, {"brisk": 0.6}, {"another": 9.0})
+    ]
+    apart, together = (("a",), ("b",), ("c",)), (("a", "b"), ("c",))
+    assert told == [apart, apart, together, apart]
+
+
 def test_only_queries_with_replies_are_ranked_each_on_its_own() -> None:
     replies = [a_reply("a", "q"), a_reply("b", "r"), a_reply("c", "q")]
     judgements = [a_judgement("a", 1.0), a_judgement("b", 5.0), a_judgement("c", 2.0)]
