@@ -28,7 +28,7 @@ from character.judging.judge import Judge
 from character.judging.kinds import judge_of
 from character.judging.plants import Planted, exchanges
 from character.judging.trials import attacked
-from character.models.embedder import open_embedder
+from character.models.embedder import embedder
 from character.models.loading import load_local
 from character.models.names import BUNDLED_DEFAULT
 from character.pleading import flags
@@ -54,8 +54,8 @@ def main(judges: list[str], traits: list[str], config: CardConfig) -> None:
         trait = load_trait(name)
         planted: list[Planted] | None = None
         for kind in judges:
-            embedder = open_embedder() if kind == "embedding" else None
-            judge = judge_of(kind, model, embedder)  # type: ignore[arg-type]
+            near = embedder(reporter.say) if kind == "embedding" else None
+            judge = judge_of(kind, model, near)  # type: ignore[arg-type]
             bench = Bench((kind,), judge, model, config)  # type: ignore[arg-type]
             card, made = card_of(trait, bench, reporter)
             planted = planted or made or plants_for(trait, bench, reporter)
