@@ -47,6 +47,8 @@ def main() -> None:
               help="Queries with planted replies.")  # fmt: skip
 @click.option("--attacks", type=click.IntRange(0), default=40, show_default=True,
               help="Attacks tried, evenly from every kind.")  # fmt: skip
+@click.option("--also", metavar="MODEL",
+              help="A second writer, to see whether the judge prefers its own model.")  # fmt: skip
 @click.option("--discriminant/--no-discriminant", default=None,
               help="Judge every trait on what each one planted [with several].")  # fmt: skip
 @click.option("--again", is_flag=True, help="Do not use a card that was kept.")
@@ -56,8 +58,8 @@ def main() -> None:
 @friendly
 def card(
     kind: Any, members: tuple[str, ...], model: str, planter: str, first: tuple[str, ...],
-    more: tuple[str, ...], queries: int, attacks: int, discriminant: bool | None, again: bool,
-    max_cost: float | None, out: Path | None,
+    more: tuple[str, ...], queries: int, attacks: int, also: str | None, discriminant: bool | None,
+    again: bool, max_cost: float | None, out: Path | None,
 ) -> None:  # fmt: skip
     """Plant replies at known doses of a trait, and see whether the judge finds their order.
 
@@ -75,7 +77,7 @@ def card(
     if members and kind != PANEL:
         raise RecipeError("--member is for a panel: --judge panel")
     judges = _named(members or MEMBERS, model) if kind == PANEL else (NamedJudge(kind, model),)
-    for name in dict.fromkeys(judge.model for judge in judges):
+    for name in dict.fromkeys([*(judge.model for judge in judges), *([also] if also else [])]):
         check_name(name)
     _check_planter(planter)
     from character.quiet import hush_libraries
@@ -88,7 +90,8 @@ def card(
     console = Console()
     found = examined(
         read, judges, planter, config_of(queries, attacks), Reporter(console),
-        matrix=len(read) > 1 if discriminant is None else discriminant, again=again, cap=max_cost,
+        also=also, again=again, cap=max_cost,
+        matrix=len(read) > 1 if discriminant is None else discriminant,
     )  # fmt: skip
     page.write_text(cards_page(found.cards, found.discriminant), encoding="utf-8")
     data = page.with_suffix(".json")

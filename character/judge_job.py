@@ -57,17 +57,23 @@ def examined(
     config: CardConfig,
     reporter: Reporter,
     *,
+    also: str | None = None,
     matrix: bool = False,
     again: bool = False,
     cap: float | None = None,
 ) -> Examined:
     """One card a trait, of the judge, or of the panel that several make; with `matrix` also what
-    planting each trait does to all of them."""
+    planting each trait does to all of them. `also` names a second writer."""
     local = load_local(planter, reporter.say)
     with ExitStack() as stack:
-        made = _opened(judges, {planter: local}, Budget(cap), reporter, stack)
+        opened: dict[str, Any] = {planter: local}
+        budget = Budget(cap)
+        made = _opened(judges, opened, budget, reporter, stack)
+        other = None
+        if also:  # a model for a kind that needs one
+            other = stack.enter_context(_judging("verdict", also, opened, budget, reporter))
         members = [
-            Bench((named.kind,), judge, local, config)
+            Bench((named.kind,), judge, local, config, other)
             for named, judge in zip(judges, made, strict=True)
         ]
         cards: list[Card] = []

@@ -17,13 +17,14 @@ from character.data.queries import TEMPLATES as WRITING
 from character.data.queries import QueriesConfig, drafts_wanted, write_queries
 from character.errors import RecipeError, SpecError
 from character.judging.attacks import attacks
-from character.judging.card import Card
+from character.judging.card import Card, judged_by
 from character.judging.config import CardConfig, Kind
 from character.judging.discriminant import Discriminant, discriminate
+from character.judging.habits import ALONE, Writer
 from character.judging.judge import Judge
-from character.judging.kinds import TEMPLATES, UNITS
+from character.judging.kinds import NEED_NO_MODEL, TEMPLATES, UNITS
 from character.judging.panel import Seat, seat, seated
-from character.judging.plants import Planted, exchanges, plant, replies_wanted
+from character.judging.plants import Planted, exchanges, plant, plant_others, replies_wanted
 from character.judging.trials import TESTS, examine
 from character.models.base import ChatModel
 from character.models.bundled import cache_folder
@@ -48,6 +49,8 @@ class Bench:
     judge: Judge
     planter: ChatModel
     config: CardConfig = field(default_factory=CardConfig)
+    also: ChatModel | None = None
+    """Another writer, against which the judge's preference for its own model is measured."""
 
 
 def card_of(
@@ -67,7 +70,7 @@ def card_of(
     chosen = [tried[k * len(tried) // count] for k in range(count)]
     with reporter.bar(f"Judge, {trait.id}", TESTS, "tests") as bar:
         tests, clauses, calibration = examine(
-            bench.judge, trait, planted, chosen, bench.config.sure, bar.add
+            bench.judge, trait, planted, chosen, bench.config.sure, bar.add, writer_of(bench)
         )
     seconds = time.monotonic() - started
     card = Card(
@@ -124,7 +127,25 @@ def plants_for(trait: Trait, bench: Bench, reporter: Reporter) -> list[Planted]:
             f"{len(queries)}. Write more of them, as varied as real ones."
         )
     with reporter.bar(f"Plants, {trait.id}", replies_wanted(config.plants), "replies") as bar:
-        return plant(trait, queries, bench.planter, config.plants, config.seed, bar.add)
+        found = plant(trait, queries, bench.planter, config.plants, config.seed, bar.add)
+    if bench.also:
+        found = plant_others(trait, found, bench.also, config.plants, config.seed)
+    return found
+
+
+def writer_of(bench: Bench) -> Writer:
+    """Which of the two writers is the judge's own model, by their names."""
+    if bench.also is None:
+        return ALONE
+    if all(kind in NEED_NO_MODEL for kind in bench.kinds):
+        return Writer(None, "this judge is no language model")
+    own = [judged_by(bench.judge.name, m.name) for m in (bench.planter, bench.also)]
+    if own == [True, False]:
+        return Writer("planter")
+    if own == [False, True]:
+        return Writer("other")
+    which = "both writers are" if own[0] else "neither writer is"
+    return Writer(None, f"{which} the judge's own model")
 
 
 def discriminant(
@@ -144,7 +165,8 @@ def card_id(trait: Trait, bench: Bench) -> str:
     return content_id(
         "card", VERSION, bench.judge.name, [UNITS.get(kind) for kind in bench.kinds],
         [prompts.digest(name) for name in (*templates, *WRITING)],
-        trait.model_dump_json(), bench.planter.name, bench.config.model_dump(exclude={"enabled"}),
+        trait.model_dump_json(), bench.planter.name, bench.also and bench.also.name,
+        bench.config.model_dump(exclude={"enabled"}),
         [attack.attacked for attack in attacks(trait)],
     )  # fmt: skip
 

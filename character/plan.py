@@ -169,10 +169,10 @@ def tried(
     rounds = 2 if len(judges) > 1 else 1  # a panel is tried on plants of its own
     plants = card.plants
     planted = traits * rounds * replies_wanted(plants)
-    judged = planted + traits * rounds * (4 * plants.dosed + 3 * card.attacks)
+    judged = planted + traits * rounds * (5 * plants.dosed + 3 * card.attacks)
     length = plants.sampling.max_tokens
     found = [_written("judge_cards", "planted replies", planted, length)]
-    contests = traits * rounds * (3 * plants.queries + 10 * plants.dosed + 2 * card.attacks)
+    contests = traits * rounds * (3 * plants.queries + 12 * plants.dosed + 2 * card.attacks)
     for named in judges:
         if named.kind in NEED_WEIGHTS:
             what = "plants and attacks judged"

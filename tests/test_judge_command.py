@@ -24,6 +24,7 @@ from character.judge_pipeline import (
     panel_bench,
     read_card,
     seats_of,
+    writer_of,
 )
 from character.judging.calibration import Calibration
 from character.judging.card import Card, ClauseTest, Failed, Test, refusal
@@ -32,6 +33,7 @@ from character.judging.discriminant import Discriminant
 from character.judging.kinds import judge_of
 from character.judging.panel import Seat
 from character.judging.plants import PlantsConfig
+from character.models.fake import ScriptedModel
 from character.models.local import LocalModel
 from character.progress import Reporter
 from character.report.judge_card import cards_page, cards_text
@@ -94,8 +96,9 @@ def test_whatever_decides_a_card_names_it(model: LocalModel, small_trait: Trait)
         card_id(edited, bench),
         card_id(small_trait, replace(bench, judge=judge_of("likelihood-plain", model))),
         card_id(small_trait, replace(bench, config=CardConfig(attacks=10))),
+        card_id(small_trait, replace(bench, also=ScriptedModel(name="another"))),
     }
-    assert len(ids) == 4
+    assert len(ids) == 5
 
 
 def test_several_traits_get_a_matrix(tiny_folder: Path, small_trait: Trait) -> None:
@@ -160,6 +163,7 @@ def test_the_command_writes_a_page_and_says_whether_the_judge_may_judge(
         (["--traits", "curious", "--planter", "openai:gpt-6-mini"], "--planter"),
         (["--traits", "curious", "--out", "no/such/card.html"], "there is no folder"),
         (["--traits", "curious", "--judge", "coin"], "coin"),
+        (["--traits", "curious", "--also", "bundled:nobody"], "nobody"),
         (["--traits", "curious", "--member", "checks"], "--judge panel"),
         (["--traits", "curious", "--judge", "panel", "--member", "checks"], "two judges or more"),
         (
@@ -243,6 +247,17 @@ def test_a_panel_is_tried_on_other_plants_than_its_members(
     assert bench.config.plants == members[0].config.plants
     other = panel_bench(members, [Seat("likelihood", 0.8, 1.0), Seat("checks", 0.71, 1.0)])
     assert card_id(small_trait, bench) != card_id(small_trait, other)
+
+
+def test_which_writer_is_the_judge_s_own(model: LocalModel) -> None:
+    bench, other = small(model), ScriptedModel(name="another")
+    assert writer_of(bench).own is None and "--also" in writer_of(bench).why
+    assert writer_of(replace(bench, also=other)).own == "planter"
+    assert writer_of(replace(bench, planter=other, also=model)).own == "other"
+    assert "neither writer" in writer_of(replace(bench, planter=other, also=other)).why
+    assert "both writers" in writer_of(replace(bench, also=model)).why
+    checks = replace(bench, kinds=("checks",), judge=judge_of("checks"), also=other)
+    assert "no language model" in writer_of(checks).why
 
 
 HOSTILE = Card(

@@ -45,7 +45,7 @@ def test_calls_and_tokens_by_hand() -> None:
         # 100 queries at three doses; 40 again at these and at two low ones
         ("judge_cards", "planted replies"): 3 * 100 + 5 * 40,
         # twice: long ones, announced ones, disguises; and 40 attacks against 40 honest replies
-        ("judge_cards", "plants and attacks judged"): 2 * (500 + 4 * 40 + 3 * 40),
+        ("judge_cards", "plants and attacks judged"): 2 * (500 + 5 * 40 + 3 * 40),
         ("queries", "drafts"): 22,
         ("replies", "replies"): 10 * 4 + 5 * 3,
         ("judgements", "replies under each context"): 55 * 4,  # good, bad, query, foil
@@ -90,7 +90,7 @@ def test_a_judge_behind_an_api_is_counted_in_calls_and_dollars() -> None:
     # 20 own replies beside those 4, 6 a query: 4 queries of .4 x 15 pairs
     assert found["own_judgements"].calls == 4 * 6 * 2 * 2
     assert found["judgements"].dollars == pytest.approx(336 * (500 * 0.25 + 20 * 2) / 1e6)
-    assert found["judge_cards"].calls == 2 * 2 * (3 * 100 + 10 * 40 + 2 * 40)
+    assert found["judge_cards"].calls == 2 * 2 * (3 * 100 + 12 * 40 + 2 * 40)
 
 
 def test_a_panel_costs_what_its_members_do_and_two_rounds_of_plants() -> None:
@@ -102,7 +102,7 @@ def test_a_panel_costs_what_its_members_do_and_two_rounds_of_plants() -> None:
     assert found["judgements", "replies under each context"] == 55 * 4
     assert found["judgements", judge] == 14 * 6 * 2 * 2
     assert found["judge_cards", "planted replies"] == 2 * (3 * 100 + 5 * 40)
-    assert found["judge_cards", judge] == 2 * 2 * 2 * (3 * 100 + 10 * 40 + 2 * 40)
+    assert found["judge_cards", judge] == 2 * 2 * 2 * (3 * 100 + 12 * 40 + 2 * 40)
 
 
 def test_ppo_costs_its_updates_and_its_probes() -> None:

@@ -41,7 +41,8 @@ def make_queries(this: Build) -> list[Query]:
             if isinstance(writer, ServedModel):
                 bar.note(f"${writer.budget.spent:.4f}")
 
-        return write_queries(this.constitution, writer, recipe.queries, recipe.seed, drafted)
+        means = this.models.embedder() if recipe.queries.similarity == "embedding" else None
+        return write_queries(this.constitution, writer, recipe.queries, recipe.seed, drafted, means)
 
     drafts = sum(drafts_wanted(trait, recipe.queries) for trait in this.constitution.traits)
     return this.run.once("queries", "Queries", Query, make, drafts, "drafts")

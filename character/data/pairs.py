@@ -29,6 +29,12 @@ class PairsConfig(BaseModel):
     balance: float = Field(
         default=2.0, ge=0, description="What a log-ratio of lengths costs, in spreads of margin."
     )
+    matched: float | None = Field(
+        default=None,
+        gt=1,
+        description="How many times as long, in words, one reply of a pair may be as the other; "
+        "without it lengths are balanced over all pairs only.",
+    )
 
 
 def pairs_from(
@@ -51,12 +57,15 @@ def pairs_from(
     own = {reply.id for reply in replies if reply.style == "own"} - silent
     anyone = words.keys() - silent
     base = anyone - own
+    apart = math.log(config.matched) if config.matched else math.inf
     pairs: list[Pair] = []
     imbalance: dict[tuple[str, bool], float] = defaultdict(float)
     for ranking, (winners, losers) in product(rankings, ((base, base), (anyone, own))):
         place = (split[ranking.query_id], losers is own)
         open_pairs = [
-            p for p in _implied(ranking, winners, losers, config.floor) if p[2] >= config.margin
+            p
+            for p in _implied(ranking, winners, losers, config.floor)
+            if p[2] >= config.margin and abs(math.log(words[p[0]] / words[p[1]])) <= apart
         ]
         for _ in range(config.per_query):
             if not open_pairs:

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import cycle, islice, product
+from typing import Literal, Protocol
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,6 +23,7 @@ from scipy.sparse.csgraph import connected_components
 from character import prompts
 from character.data.anchors import NEUTRAL, anchor_queries
 from character.models.base import ChatModel, Generation, Message, OnDone, Request, Sampling
+from character.models.vectors import Indices, Vectors, near_duplicates
 from character.rows import Kind, Query, Source, Split, content_id
 from character.spec.constitution import Constitution
 from character.spec.schema import Trait
@@ -51,7 +53,20 @@ class QueriesConfig(BaseModel):
     near_duplicate: float = Field(
         default=85, ge=50, le=100, description="Token-set similarity that makes one cluster."
     )
+    similarity: Literal["words", "embedding"] = Field(
+        default="words",
+        description="What near-duplicates are told by: words in common, or an embedder's meaning.",
+    )
+    near_meaning: float = Field(
+        default=0.85, gt=0, le=1, description="Cosine that makes one cluster, with an embedder."
+    )
     sampling: Sampling = Sampling(max_tokens=36, temperature=0.8, top_p=0.9, stop=("\n",))
+
+
+class Embeds(Protocol):
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        """(texts, width), each row of unit length."""
+        ...
 
 
 def write_queries(
@@ -60,13 +75,15 @@ def write_queries(
     config: QueriesConfig,
     seed: int,
     on_draft: OnDone = lambda count: None,
+    embedder: Embeds | None = None,
 ) -> list[Query]:
     """Every query there is, dropped ones included with the reason, split by cluster.
 
     Each trait contributes its seed messages, its `unless` messages and what the writer makes of
     either; neutral queries ship. Clusters of near-duplicates never straddle the split, and a
     cluster that holds an example's message is dropped: examples steer, so they must not also
-    measure. `on_draft` is told how many more drafts there are.
+    measure. `on_draft` is told how many more drafts there are. With an embedder, near-duplicates
+    are those that mean nearly the same.
     """
     queries: list[Query] = []
     for member in constitution.members:
@@ -78,7 +95,7 @@ def write_queries(
         _query(text, "neutral", None, "", source="shipped")
         for text in anchor_queries(NEUTRAL)[: config.neutral]
     ]
-    queries = _clustered(queries, constitution, config.near_duplicate)
+    queries = _clustered(queries, constitution, config, embedder)
     return _split(queries, constitution, config, seed)
 
 
@@ -203,21 +220,19 @@ def _unusable(text: str) -> str:
 
 
 def _clustered(
-    queries: Sequence[Query], constitution: Constitution, threshold: float
+    queries: Sequence[Query],
+    constitution: Constitution,
+    config: QueriesConfig,
+    embedder: Embeds | None,
 ) -> list[Query]:
     """Number the near-duplicate clusters and drop all but the first of each, examples first."""
     examples = [example.user for trait in constitution.traits for example in trait.examples]
     usable = [query for query in queries if not query.dropped]
     texts = examples + [query.text for query in usable]
-    similar = process.cdist(
-        texts,
-        texts,
-        scorer=fuzz.token_set_ratio,
-        processor=utils.default_process,
-        score_cutoff=threshold,
-        workers=1,
-    )
-    _, labels = connected_components(np.asarray(similar) > 0, directed=False)
+    if embedder:
+        labels = near_duplicates(embedder.embed(texts), config.near_meaning)
+    else:
+        labels = _by_words(texts, config.near_duplicate)
     taken = set(labels[: len(examples)].tolist())
     of_examples = set(taken)
     clusters = iter(labels[len(examples) :].tolist())
@@ -233,6 +248,21 @@ def _clustered(
         taken.add(cluster)
         numbered.append(replace(query, cluster=cluster, dropped=reason))
     return numbered
+
+
+def _by_words(texts: Sequence[str], threshold: float) -> Indices:
+    """A label for each text, the same for those that a chain of near-duplicates connects."""
+    similar = process.cdist(
+        texts,
+        texts,
+        scorer=fuzz.token_set_ratio,
+        processor=utils.default_process,
+        score_cutoff=threshold,
+        workers=1,
+    )
+    _, labels = connected_components(np.asarray(similar) > 0, directed=False)
+    found: Indices = labels.astype(np.intp)
+    return found
 
 
 def _split(

@@ -7,6 +7,7 @@ out of a build, also when it could not be measured; the others are shown.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -105,10 +106,15 @@ class Card:
     @property
     def same_family(self) -> bool:
         """Whether the judge is the model that planted: its agreement is then partly with itself."""
-        return self.judge.endswith(f" by {self.planter}")
+        return judged_by(self.judge, self.planter)
 
     def test(self, name: str) -> Test:
         return next(test for test in self.tests if test.name == name)
+
+
+def judged_by(judge: str, model: str) -> bool:
+    """Whether a judge of this name, or a member of a panel, asks the model of that name."""
+    return re.search(rf" by {re.escape(model)}(?=[ ,;]|$)", judge) is not None
 
 
 def clauses_at_chance(cards: Iterable[Card]) -> set[tuple[str, str]]:

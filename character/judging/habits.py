@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import fmean
+from typing import Literal
 
 import numpy as np
 
@@ -14,6 +16,17 @@ from character.judging.judge import Verdict
 from character.judging.plants import Planted
 
 REPEATS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Whose of two replies at equal dose are by the judge's own model; None, and why not."""
+
+    own: Literal["planter", "other"] | None = None
+    why: str = "no second writer: --also MODEL"
+
+
+ALONE = Writer()
 
 
 def place(asked: Sequence[Asked]) -> Test:
@@ -126,14 +139,49 @@ def apart(asked: Asked) -> Test:
     return Test("members apart", fmean(spreads), count=len(spreads), note=note)
 
 
-def length(same: Asked) -> Test:
-    """Of two plain replies of one query, how often the longer one was preferred: .5 is fair."""
+def length(*asked: Asked) -> Test:
+    """Of two replies of one query and dose, how often the longer one was preferred: .5 is fair."""
     longer = []
-    for contest, p in zip(same.contests, same.preferences, strict=True):
-        words = len(contest.first.reply.split()) - len(contest.second.reply.split())
-        if p is not None and words:
-            longer.append(p if words > 0 else 1 - p)
-    if not longer:
-        return Test("longer preferred", None, note="no verdicts")
-    value, low, high = share(longer)
-    return Test("longer preferred", value, low, high, len(longer), note="equal dose; .5 is fair")
+    for each in asked:
+        for contest, p in zip(each.contests, each.preferences, strict=True):
+            words = len(contest.first.reply.split()) - len(contest.second.reply.split())
+            if p is not None and words:
+                longer.append(p if words > 0 else 1 - p)
+    return _preferred("longer preferred", longer, "equal dose; .5 is fair")
+
+
+def verbosity(asked: Asked) -> Test:
+    """How often a reply that says the same in more words was preferred to itself."""
+    return _preferred("padding preferred", asked.known, "the same reply; .5 is fair")
+
+
+def form(asked: Asked) -> Test:
+    """How often sentences as a list, with bold words, were preferred to the same in prose."""
+    return _preferred("lists preferred", asked.known, "the same words; .5 is fair")
+
+
+def _preferred(name: str, known: Sequence[float], note: str) -> Test:
+    if not known:
+        return Test(name, None, note="no verdicts")
+    value, low, high = share(known)
+    return Test(name, value, low, high, len(known), note=note)
+
+
+def self_preference(asked: Asked, writer: Writer) -> Test:
+    """Mean preference for the judge's own model over another at equal dose, less a half.
+
+    The first reply of each contest is the planter's. Its own model may also be the better one: that
+    is in this number too, so a miss is a reason to look and not a proof.
+    """
+    name, bar = "self-preference", "within 0.05"
+    known = asked.known if writer.own == "planter" else [1 - p for p in asked.known]
+    if writer.own is None:
+        return Test(name, None, bar=bar, note=f"not measured: {writer.why}")
+    if len(known) < 2:
+        return Test(name, None, bar=bar, note="not measured: no verdicts")
+    value = fmean(known) - 0.5
+    error = float(np.std(known, ddof=1) / len(known) ** 0.5)
+    return Test(
+        name, value, value - 1.96 * error, value + 1.96 * error, len(known),
+        len(asked.contests) - len(known), bar, passed=abs(value) <= 0.05, note="equal dose",
+    )  # fmt: skip

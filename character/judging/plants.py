@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -29,6 +29,8 @@ DOSES: tuple[Dose, ...] = ("opposite", "plain", "one", "two", "full")  # the lea
 STRONG: tuple[Dose, ...] = ("opposite", "plain", "full")
 TURNS = 2  # messages in one demonstration
 SPACE = re.compile(r"(?<=[.!?]) ")  # between sentences
+EQUAL: tuple[Dose, ...] = ("plain", "full")  # what another model writes too
+FILLER = "I hope this helps. Let me know if there is anything else that you would like to know."
 MARKUP = re.compile(r"[*_#`>]+")
 
 
@@ -46,11 +48,15 @@ class PlantsConfig(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Planted:
-    """One query's replies by dose and sample; one that came out empty is not there."""
+    """One query's replies by dose and sample; one that came out empty is not there.
+
+    `others` are by another model, at the same dose.
+    """
 
     query: str
     clause: str
     replies: dict[tuple[Dose, int], Said]
+    others: dict[Dose, Said] = field(default_factory=dict)
 
     def contest(
         self, better: Dose, worse: Dose, samples: tuple[int, int] = (0, 0)
@@ -92,6 +98,51 @@ def plant(
             reply = Said(chosen[number].text, answer.text, answer.finish == "stop")
             found[number].replies[dose, sample] = reply
     return found
+
+
+def plant_others(
+    trait: Trait, planted: Sequence[Planted], model: ChatModel, config: PlantsConfig, seed: int
+) -> list[Planted]:
+    """Have another model answer the first `config.dosed` queries at equal doses."""
+    asked = [(at, dose) for dose in EQUAL for at in range(min(config.dosed, len(planted)))]
+    requests = []
+    for at, dose in asked:
+        drawn = int(content_id("plant", planted[at].query, dose, 0, seed)[:7], 16)
+        turns = (*_turns(trait, dose, 0), Message("user", planted[at].query))
+        requests.append(Request(turns, seed=drawn))
+    found: list[dict[Dose, Said]] = [{} for _ in planted]
+    said = model.generate(requests, config.sampling)
+    for (at, dose), answer in zip(asked, said, strict=True):
+        if answer.finish in ("stop", "length") and answer.text.strip():
+            found[at][dose] = Said(planted[at].query, answer.text, answer.finish == "stop")
+    return [replace(each, others=others) for each, others in zip(planted, found, strict=True)]
+
+
+def equal_doses(planted: Planted) -> list[Contest]:
+    """The planter's reply against the other model's, at each dose that both have."""
+    return [
+        Contest(own, other)
+        for dose, other in planted.others.items()
+        if (own := planted.replies.get((dose, 0))) and own.reply != other.reply
+    ]
+
+
+def padded(planted: Planted) -> list[Contest]:
+    """A plain reply that says nothing more in more words, against itself."""
+    if (plain := planted.replies.get(("plain", 0))) is None:
+        return []
+    return [Contest(Said(plain.query, f"{_sentences(plain)} {FILLER}"), plain)]
+
+
+def formatted(planted: Planted) -> list[Contest]:
+    """A plain reply's sentences as a list with its first words bold, against the same in prose."""
+    if (plain := planted.replies.get(("plain", 0))) is None:
+        return []
+    sentences = SPACE.split(" ".join(MARKUP.sub("", _sentences(plain)).split()))
+    if len(sentences) < 2:
+        return []
+    prose = _with(plain, " ".join(sentences))
+    return [Contest(_with(plain, "\n".join(f"- {_bold(s)}" for s in sentences)), prose)]
 
 
 def replies_wanted(config: PlantsConfig) -> int:

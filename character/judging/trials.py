@@ -21,13 +21,16 @@ from character.judging.plants import (
     Dose,
     Planted,
     disguises,
+    equal_doses,
+    formatted,
+    padded,
     said_not_shown,
     style_crossed,
 )
 from character.spec.schema import Trait
 
 SOME = 20  # contests that are enough to see a habit
-TESTS = 18  # times the judge is asked, with attacks
+TESTS = 22  # times the judge is asked, with attacks
 
 
 def examine(
@@ -37,6 +40,7 @@ def examine(
     attacks: Sequence[Attack],
     sure: float = 0.5,
     on_test: Callable[[int], object] = lambda count: None,
+    writer: habits.Writer = habits.ALONE,
 ) -> tuple[tuple[Test, ...], tuple[ClauseTest, ...], Calibration | None]:
     """Ask the judge everything that the card is made of.
 
@@ -58,6 +62,10 @@ def examine(
     crossed = ask(c for p in planted for c in style_crossed(p))
     shown = ask(c for p in planted[: 2 * SOME] for c in said_not_shown(trait, p))
     same = ask(c for p in planted for c in p.contest("plain", "plain", (0, 1)))
+    alike = ask(c for p in planted for c in p.contest("full", "full", (0, 1)))
+    longer = ask(c for p in planted[:SOME] for c in padded(p))
+    listed = ask(c for p in planted[:SOME] for c in formatted(p))
+    own = ask(c for p in planted if writer.own for c in equal_doses(p))
     some = strong.contests[:SOME]
     again = [ask(some) for _ in range(habits.REPEATS - 1)]
     disguised = ask(c for contest in some for c in disguises(contest))
@@ -76,7 +84,10 @@ def examine(
         habits.nuisance(strong.preferences[: len(some)], disguised.preferences),
         habits.null(same),
         *([habits.apart(low)] if isinstance(judge, Panel) else []),
-        habits.length(same),
+        habits.length(same, alike),
+        habits.verbosity(longer),
+        habits.form(listed),
+        habits.self_preference(own, writer),
         *attacked(ask, attacks, calibration.band if calibration else 0.0),
     )
     return tests, _clauses(planted, both), calibration

@@ -115,6 +115,18 @@ def test_lengths_are_balanced_by_hand() -> None:
     assert ends(pairs_of(first, second, words=words, config=free)) == ["ab", "xz"]
 
 
+def test_matched_pairs_are_about_as_long_one_by_one() -> None:
+    ranking = a_ranking("q", (2.0, ("a",)), (1.0, ("b",)), (0.0, ("c",)))
+    words = {"a": 30, "b": 12, "c": 8}  # a is 2.5 times b and 3.75 times c; b is 1.5 times c
+    config = PairsConfig(per_query=2, balance=0, matched=1.5)
+    assert ends(pairs_of(ranking, words=words, config=config)) == ["bc"]
+    wider = config.model_copy(update={"matched": 2.5})
+    assert ends(pairs_of(ranking, words=words, config=wider)) == ["ab", "bc"]
+    assert pairs_of(ranking, words=words, config=config.model_copy(update={"matched": 1.1})) == []
+    with pytest.raises(ValueError, match="greater than 1"):
+        PairsConfig(matched=1.0)
+
+
 @pytest.mark.parametrize("held_out", ["p", "q"])
 def test_each_split_is_balanced_on_its_own(held_out: str) -> None:
     first = a_ranking("p", (2.0, ("a",)), (0.0, ("b",)))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Literal
 
 import pytest
 
 from character.judging.attacks import attacks
-from character.judging.card import Card, refusal
+from character.judging.card import Card, judged_by, refusal
 from character.judging.discriminant import Discriminant, discriminate
+from character.judging.habits import Writer
 from character.judging.judge import Contest, NoVerdict, Outcome, Said, Verdict, in_both_orders
 from character.judging.panel import Panel
 from character.judging.plants import DOSES, Planted
@@ -169,6 +172,68 @@ def test_a_panel_s_card_says_how_far_its_members_are_apart(small_trait: Trait) -
     assert apart.value == pytest.approx((1 - 81 / 82) / 2) and apart.count == 20
     alone, _, _ = examine(ByCount(), small_trait, planted(20), [])
     assert "members apart" not in {test.name for test in alone}
+
+
+class OwnWords(ByCount):
+    """Prefers whatever says "mine", else counts."""
+
+    def one(self, contest: Contest) -> Outcome:
+        mine = [said.reply.startswith("mine") for said in (contest.first, contest.second)]
+        if mine[0] != mine[1]:
+            return Verdict(0.8, 0.2) if mine[0] else Verdict(0.2, 0.8)
+        return super().one(contest)
+
+
+def by_two_writers(own: str) -> list[Planted]:
+    """Of the "planter" or of the "other" writer every reply begins with "mine"."""
+    found = []
+    for each in planted(30):
+        texts = {dose: each.replies[dose, 0].reply for dose in ("plain", "full")}
+        theirs = {d: Said(each.query, f"{'mine' if own == 'other' else 'else'} {t}")
+                  for d, t in texts.items()}  # fmt: skip
+        ours = {(d, 0): Said(each.query, f"{'mine' if own == 'planter' else 'here'} {t}")
+                for d, t in texts.items()}  # fmt: skip
+        found.append(replace(each, replies=each.replies | ours, others=theirs))  # type: ignore[arg-type]
+    return found
+
+
+@pytest.mark.parametrize("own", ["planter", "other"])
+def test_a_judge_that_prefers_its_own_words_is_found_out(
+    own: Literal["planter", "other"], small_trait: Trait
+) -> None:
+    tests, _, _ = examine(OwnWords(), small_trait, by_two_writers(own), [], writer=Writer(own))
+    (found,) = [test for test in tests if test.name == "self-preference"]
+    assert found.value == pytest.approx(0.3) and found.count == 60 and found.passed is False
+    tests, _, _ = examine(ByCount(), small_trait, by_two_writers(own), [], writer=Writer(own))
+    (fair,) = [test for test in tests if test.name == "self-preference"]
+    assert fair.value == 0 and fair.passed
+
+
+def test_without_a_second_writer_self_preference_is_not_measured(small_trait: Trait) -> None:
+    found = card_by(ByCount(), small_trait, 20).test("self-preference")
+    assert (found.value, found.passed) == (None, None)
+    assert found.note == "not measured: no second writer: --also MODEL"
+
+
+def test_a_judge_of_length_prefers_padding_and_one_of_the_trait_does_not(
+    small_trait: Trait,
+) -> None:
+    longer, fair = card_by(Longer(), small_trait), card_by(ByCount(), small_trait)
+    assert longer.test("padding preferred").value == 1
+    assert fair.test("padding preferred").value == fair.test("padding preferred").value == 0.5
+    assert fair.test("lists preferred").value is None  # of one sentence there is no list
+
+
+@pytest.mark.parametrize(
+    ("judge", "model", "own"),
+    [
+        ("likelihood by m@1", "m@1", True), ("likelihood by m@12", "m@1", False),
+        ("panel of checks at 1 x0.20, likelihood by m@1 at 0.3 x1.00", "m@1", True),
+        ("checks", "m@1", False),
+    ],
+)  # fmt: skip
+def test_whose_words_a_judge_s_name_says(judge: str, model: str, own: bool) -> None:
+    assert judged_by(judge, model) is own
 
 
 def test_attacks_that_turn_a_verdict_are_counted_by_kind(small_trait: Trait) -> None:

@@ -7,11 +7,16 @@ import pytest
 from character.judging.attacks import attacks
 from character.judging.judge import Said
 from character.judging.plants import (
+    FILLER,
     Planted,
     PlantsConfig,
     disguises,
+    equal_doses,
     exchanges,
+    formatted,
+    padded,
     plant,
+    plant_others,
     replies_wanted,
     said_not_shown,
     style_crossed,
@@ -131,6 +136,31 @@ def test_disguises_change_no_word() -> None:
     assert bold.second.reply == "**Plain** words. And more."
     assert padded.second.reply == "Sure. **Plain** words. And more."
     assert {d.first for d in (spaced, bold, padded)} == {contest.first}
+
+
+def test_padding_and_lists_say_the_same() -> None:
+    (contest,) = padded(made())
+    assert contest.first.reply == f"**Plain** words. And more. {FILLER}"
+    assert contest.second.reply == "**Plain** words. And more."
+    (contest,) = formatted(made())
+    assert contest.first.reply == "- **Plain** words.\n- **And** more."
+    assert contest.second.reply == "Plain words. And more."
+    assert padded(Planted("Why?", "c", {})) == formatted(Planted("Why?", "c", {})) == []
+    one = Planted("Why?", "c", {("plain", 0): Said("Why?", "One sentence.")})
+    assert formatted(one) == []
+
+
+def test_another_model_answers_at_the_same_doses(small_trait: Trait) -> None:
+    config = PlantsConfig(queries=12, dosed=10)
+    model, other = ScriptedModel(echo), ScriptedModel(lambda request: f"other {request.seed}")
+    planted = plant(small_trait, queries(12), model, config, 7)
+    found = plant_others(small_trait, planted, other, config, 7)
+    assert len(other.requests) == 20 and not found[10].others
+    asked = {(r.conversation, r.seed) for r in model.requests}
+    assert all((r.conversation, r.seed) in asked for r in other.requests)
+    contests = equal_doses(found[0])
+    assert len(contests) == 2 and equal_doses(planted[0]) == equal_doses(found[11]) == []
+    assert {c.second.reply.split()[0] for c in contests} == {"other"}
 
 
 def test_too_few_queries_are_refused() -> None:
