@@ -8,7 +8,7 @@ values each reply alone has no order to favour.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from scipy.special import expit
 from character.spec.schema import Trait
 
 EVEN = 1e-9  # two orders that cancel out leave a half but for rounding, and decide nothing
+UNSOUND = "probabilities that do not sum to 1"
 LONGEST = 12_000  # characters of a reply; a judge cannot be trusted with what it hardly reads
 
 
@@ -64,7 +65,7 @@ class Verdict:
 
     def __post_init__(self) -> None:
         shares = (self.first, self.second, self.tie, self.inapplicable)
-        if min(shares) < 0 or not math.isclose(sum(shares), 1, abs_tol=1e-6):
+        if not sound(shares):
             raise ValueError(f"probabilities of a verdict must sum to 1, and these are {shares}")
 
     @property
@@ -185,6 +186,11 @@ def in_both_orders(there: Outcome, back: Outcome) -> Outcome:
         flipped=(there.first - there.second) * (turned.first - turned.second) < 0,
     )
     return mean
+
+
+def sound(shares: Collection[float]) -> bool:
+    """Whether these are probabilities of all there is: none negative, and 1 together."""
+    return min(shares, default=-1) >= 0 and math.isclose(sum(shares), 1, abs_tol=1e-6)
 
 
 def unreadable(reply: str) -> str:

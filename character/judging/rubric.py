@@ -13,7 +13,7 @@ from statistics import fmean
 from pydantic import BaseModel, ConfigDict, Field
 
 from character import prompts
-from character.judging.judge import NoVerdict, Said
+from character.judging.judge import UNSOUND, NoVerdict, Said, sound
 from character.models.base import ChatModel, Choice, Conversation, Message, Request, Sampling
 from character.models.structured import Formed, ask_formed
 from character.quoting import fence, quoted
@@ -81,6 +81,8 @@ def _expected(choice: Choice) -> Grade:
         return NoVerdict(choice.failure)
     if choice.mass < MASS:
         return NoVerdict(f"the digits have {choice.mass:.0%} of the probability")
+    if not sound(choice.probabilities.values()):
+        return NoVerdict(UNSOUND, str(dict(choice.probabilities)))
     return sum(int(grade) * share for grade, share in choice.probabilities.items())
 
 

@@ -16,11 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from character import prompts
 from character.judging.judge import (
+    UNSOUND,
     Contest,
     NoVerdict,
     Outcome,
     Verdict,
     in_both_orders,
+    sound,
     unreadable,
 )
 from character.models.base import ChatModel, Choice, Conversation, Message, Request, Sampling
@@ -146,6 +148,8 @@ def _chosen(choice: Choice) -> Outcome:
         return NoVerdict(choice.failure)
     if choice.mass < MASS:
         return NoVerdict(f"the letters have {choice.mass:.0%} of the probability")
+    if not sound(choice.probabilities.values()):
+        return NoVerdict(UNSOUND, str(dict(choice.probabilities)))
     return _verdict(choice.probabilities)
 
 

@@ -5,10 +5,12 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import combinations
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from making import EXAMPLES, SEEDS, a_constitution, a_query, a_trait
+from numpy.typing import NDArray
 from rapidfuzz import fuzz, utils
 
 from character.data.anchors import anchor_queries
@@ -224,6 +226,35 @@ def test_only_the_first_of_near_duplicates_is_used_and_none_like_an_example() ->
     assert found[drafts[0]].cluster == found[drafts[1]].cluster != found[SEEDS[0]].cluster
     assert found[drafts[3]].cluster == found[SEEDS[1]].cluster
     assert found[drafts[2]].split == found[drafts[3]].split == "none"
+
+
+def test_with_an_embedder_near_duplicates_are_those_of_one_meaning() -> None:
+    class Topics:
+        """A direction for each topic, whatever the words; the others each have their own."""
+
+        def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
+            rows = np.zeros((len(texts), 2 + len(texts)), np.float32)
+            for at, text in enumerate(texts):
+                words = text.lower()
+                topic = 0 if "kettle" in words or "boil" in words else 2 + at
+                rows[at, 1 if "sea" in words or "ocean" in words else topic] = 1
+            return rows
+
+    drafts = [
+        "How do I mend my old kettle?",
+        "Why does water no longer boil for me?",
+        "Do oceans taste of salt, all of them?",  # as a seed message asks
+        "Who invented the first umbrella, and where?",
+    ]
+    config = QueriesConfig(neutral=0, train=4, held_out=4, spare=1, similarity="embedding")
+    constitution = a_constitution()
+
+    def fates(embedder: Topics | None) -> list[str]:
+        found = write_queries(constitution, ScriptedModel(drafts), config, 0, embedder=embedder)
+        return [query.dropped for query in found if query.source == "writer"]
+
+    assert fates(Topics()) == ["", "near-duplicate", "near-duplicate", ""]
+    assert fates(None) == ["", "", "", ""]
 
 
 def test_an_example_of_one_trait_measures_no_other() -> None:
