@@ -84,9 +84,8 @@ class Counted:
 def main(kinds: Sequence[Kind], queries: int, name: str) -> None:
     model, trait = load_local(name), load_trait("curious")
     said = replies(model, trait.queries.seeds[:queries], max(COUNTS))
-    print(
-        "| judge | replies | calls | tokens | seconds | without a verdict |\n|---|---|---|---|---|---|"
-    )
+    print("| judge | replies | calls | tokens | seconds | without a verdict |")
+    print("|---" * 6 + "|")
     for kind in kinds:
         for count in COUNTS:
             counted = Counted(model)
