@@ -104,6 +104,9 @@ def leaderboards(jobs: Sequence[DiffJob]) -> dict[str, list[Strength]]:
             if number == 0:
                 board[job.old.reference] = {}  # the one the others are measured from
             for side, name in sides.items():
+                if job.compares and side == OLD:  # the one that the others are compared with
+                    board[name] = dict.fromkeys(asked, 0.5)
+                    continue
                 board[name] = _scores(rows, side, contrast_metric(trait.id), asked)
     return {trait: leaderboard(found) for trait, found in scores.items()}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ from character.folder import constitution_of, is_run, policy_of, role_of
 from character.judging.config import CardConfig
 from character.models.folders import check_weights
 from character.models.loading import check_name
-from character.models.names import BUNDLED_DEFAULT, is_hub_id, path_of, split_name
+from character.models.names import BUNDLED_DEFAULT, has_weights, is_hub_id, path_of, split_name
 from character.rows import content_id
 from character.spec.constitution import Constitution, load_constitution
 from character.spec.loading import load_trait
@@ -78,6 +78,19 @@ class DiffJob:
         return self.constitution.traits
 
     @property
+    def compares(self) -> bool:
+        """Whether the examiner is asked in words which of two replies shows more."""
+        return not has_weights(self.examiner)
+
+    @property
+    def reader(self) -> str:
+        """Whose log-probabilities say what is fluent and what answers its query."""
+        if not self.compares:
+            return self.examiner
+        own = self.old.model and has_weights(self.old.model)
+        return self.old.model if own else BUNDLED_DEFAULT
+
+    @property
     def planter(self) -> str:
         """Who is prompted with the examples: OLD, or the examiner where OLD cannot be asked."""
         return self.old.model or self.examiner
@@ -115,18 +128,16 @@ def prepare_diff(
         )
     if proposer:
         check_name(proposer)
-    check_weights(examiner)  # whose log-probabilities are read
+    if has_weights(examiner):
+        check_weights(examiner)  # whose log-probabilities are read
+    else:
+        check_name(examiner)  # which is asked in words
     rules = _expecting(load_gate(Path(gate)) if gate else Gate(), expect, known)
-    config = DiffConfig(seed=seed, again=not quick)
+    config = DiffConfig(seed=seed, again=not quick, preferences=not has_weights(examiner))
     suite_config = QUICK_SUITE if quick else SuiteConfig()
     besides = [trait for trait in load_panel() if trait.id not in known] if panel else []
     for version in (old, new):
         _check_saved(version, given, config)
-    identity = _identity(
-        old, new, constitution, given, suite_config, examiner, config, panel and not quick
-    )
-    name = f"{old.label}-{new.label}-{content_id(identity)[:8]}"
-    folder = Path(out) if out else Path("diffs") / name
     command = ["python", "-m", "character.diff", *references]
     for option, values in (
         ("--traits", traits), ("--suite", [suite]), ("--gate", [gate]), ("--expect", expect),
@@ -138,11 +149,18 @@ def prepare_diff(
     flags["--accept-judge"] = accept_judge
     flags |= {"--embeddings": embeddings is True, "--no-embeddings": embeddings is False}
     command += [flag for flag, given_so in flags.items() if given_so]
-    return DiffJob(
+    job = DiffJob(
         old, new, constitution, () if quick else tuple(besides), given, suite_config, drop_overlap,
-        rules, config, BUNDLED_DEFAULT, examiner, quick, folder, shlex.join(command),
+        rules, config, BUNDLED_DEFAULT, examiner, quick, Path(out or ""), shlex.join(command),
         None if quick else CardConfig(), accept_judge, proposer, embeddings,
     )  # fmt: skip
+    return job if out else replace(job, folder=own_folder(job))
+
+
+def own_folder(job: DiffJob) -> Path:
+    """Where a diff is kept that names no folder."""
+    identity = content_id(identity_of_job(job))[:8]
+    return Path("diffs") / f"{job.old.label}-{job.new.label}-{identity}"
 
 
 def identity_of_job(job: DiffJob) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from character.diffing.difference import (
 )
 from character.diffing.measure import Subject, measurement
 from character.diffing.outcome import contrast_metric
+from character.diffing.preferences import Preference, win_shares
 from character.diffing.saved import read_saved
 from character.diffing.suite import (
     BRIEF,
@@ -43,7 +44,8 @@ from character.diffing.suite import (
     write_suite,
 )
 from character.judge_pipeline import Bench, card_of, told
-from character.judging.judge import Said
+from character.judging.config import Kind
+from character.judging.judge import Contest, Judge, NoVerdict, Said
 from character.judging.kinds import judge_of
 from character.judging.likelihood import contrast, foils, likelihood, relevance
 from character.models.base import ChatModel, OnDone
@@ -98,8 +100,9 @@ def compare(job: DiffJob, run: Run, cap: float | None = None) -> Asked:
 def _try_examiner(job: DiffJob, run: Run, models: Models) -> None:
     """Make the examiner's card for every trait, and record it."""
     assert job.card
-    judge = judge_of("likelihood", models[job.examiner])
-    bench = Bench(("likelihood",), judge, models[job.writer], job.card)
+    kind: Kind = "verdict" if job.compares else "likelihood"
+    judge = judge_of(kind, models.any(job.examiner))
+    bench = Bench((kind,), judge, models[job.writer], job.card)
     cards = [card_of(trait, bench, run.reporter)[0] for trait in job.traits]
     run.record(**{CARDS: [told(card) for card in cards]})
 
@@ -196,35 +199,71 @@ def _measure(
     }
     own = [a for a in answers if a.subject in (OLD, NEW)]
     run.once("counts", "Counts", Measurement, lambda bar: count(own, turns))
-    examiner = models[job.examiner]
+    reader = models[job.reader]
     talk = [a for a in own if turns[a.query_id][0].stratum in TALK]
     run.once(
         "relevance", "Relevance", Measurement,
-        lambda bar: _answering(examiner, talk, bar), 2, "passes",
+        lambda bar: score_answering(reader, talk, bar), 2, "passes",
     )  # fmt: skip
+    examiner = models.any(job.examiner)
+    judge = judge_of("verdict", examiner) if job.compares else None
+
+    def examine(trait: Trait, said: list[Answer]) -> list[Measurement]:
+        if judge is None:
+            return score_contrast(examiner, trait, said)
+        sides = {NEW: OLD, good(trait.id): bad(trait.id)}
+        return win_shares(trait.id, said, sides, partial(_preferred, judge, trait))
+
     work = [(trait, _of_trait(trait, answers, turns)) for trait in job.traits]
     neutral = [item.id for item in suite.of("neutral")][: job.config.panel]
     first = [a for a in own if a.query_id in set(neutral)]
     work += [(trait, first) for trait in job.panel if first]
     chunks = [
-        Chunk(measurement(said[0], contrast_metric(trait.id), None).id, len(said), (trait, said))
+        Chunk(
+            measurement(_first(said, job.compares), contrast_metric(trait.id), None).id,
+            len(said),
+            (trait, said),
+        )
         for trait, said in work
         if said
     ]
     run.each(
         "contrast", "Contrast", Measurement, chunks,
-        lambda todo: (_contrasts(examiner, trait, said) for trait, said in todo),
+        lambda todo: (examine(trait, said) for trait, said in todo),
     )  # fmt: skip
 
 
-def _contrasts(examiner: ChatModel, trait: Trait, answers: Sequence[Answer]) -> list[Measurement]:
+def _first(said: Sequence[Answer], compares: bool) -> Answer:
+    """The answer whose measurement says that all are there: a comparison's are NEW's first."""
+    return next((a for a in said if a.subject == NEW), said[0]) if compares else said[0]
+
+
+def _preferred(
+    judge: Judge, trait: Trait, pairs: Sequence[tuple[Answer, Answer]]
+) -> list[Preference]:
+    """What the judge says of each pair, from both orders."""
+    contests = [Contest(*(Said(a.prompt, a.text, a.ended) for a in pair)) for pair in pairs]
+    found = []
+    for outcome in judge.compare(trait, contests):
+        if isinstance(outcome, NoVerdict):
+            found.append(Preference(None, None))
+        elif outcome.preference is None:
+            found.append(Preference(0.5, True))
+        else:
+            found.append(Preference(outcome.preference, False))
+    return found
+
+
+def score_contrast(
+    examiner: ChatModel, trait: Trait, answers: Sequence[Answer]
+) -> list[Measurement]:
     said = [Said(a.prompt, a.text, a.ended) for a in answers]
     found = _by_reply(said, lambda each: contrast(examiner, trait, each))
     metric = contrast_metric(trait.id)
     return [measurement(a, metric, found[item]) for a, item in zip(answers, said, strict=True)]
 
 
-def _answering(examiner: ChatModel, answers: Sequence[Answer], bar: Bar) -> list[Measurement]:
+def score_answering(examiner: ChatModel, answers: Sequence[Answer], bar: Bar) -> list[Measurement]:
     """Fluency, relevance, and whether a reply answers its query rather than any other."""
     said = [Said(a.prompt, a.text, a.ended) for a in answers]
     fluent = _by_reply(said, lambda each: likelihood(examiner, each))

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
@@ -21,8 +22,9 @@ from character.diffing.suite import Suite, make_suite
 from character.diffing.verdicts import Gate
 from character.judging.config import CardConfig
 from character.judging.plants import PlantsConfig
-from character.models.base import Sampling
+from character.models.base import Choice, Conversation, Sampling
 from character.models.fake import ScriptedModel
+from character.models.served import Tally
 from character.rows import Answer, Measurement, Query, content_id
 from character.spec.constitution import Constitution, Member
 from character.spec.schema import Trait
@@ -163,6 +165,81 @@ def test_a_second_diff_of_the_same_pair_opens_no_model(
     assert run(job)[0] == code
     assert (job.folder / "report.html").read_text() == before
     assert "style/" in run(strict)[1]
+
+
+class Examiner(ScriptedModel):
+    """Served from elsewhere: it prefers the reply with more vowels, or says nothing of it."""
+
+    def __init__(self, silent: str = "") -> None:
+        super().__init__(choose=self.prefer, name="http://far/v1#judge")
+        self._silent = silent
+
+    def prefer(self, turns: Conversation, options: Sequence[str]) -> dict[str, float] | Choice:
+        told = turns[-1].content
+        if self._silent and self._silent in told:
+            return Choice({}, 0.0, "no answer")
+        one, other = (
+            told.partition(f"\nReply {letter} ")[2].partition("\n")[2].split("\n\n")[0]
+            for letter in "AB"
+        )
+        first = 0.7 if vowels(one) > vowels(other) else 0.4  # it favours what it reads first
+        return {"A": first, "B": 0.9 - first, "C": 0.1}
+
+    def tally(self) -> Tally:
+        return Tally(self.name, {}, {}, 0.0, 0)
+
+    def close(self) -> None: ...
+
+
+def vowels(text: str) -> int:
+    return sum(text.count(vowel) for vowel in "aeiou")
+
+
+@pytest.fixture
+def by_comparison(
+    tiny_folder: Path, other_folder: Path, suite: Suite, small_trait: Trait, tmp_path: Path
+) -> DiffJob:
+    job = job_of(tiny_folder, other_folder, suite, small_trait, tmp_path / "compared")
+    config = CONFIG.model_copy(update={"preferences": True, "again": False})
+    return replace(job, examiner="http://far/v1#judge", config=config)
+
+
+def test_an_examiner_elsewhere_compares_both_in_both_orders(
+    by_comparison: DiffJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("character.opened.load_served", lambda *_: Examiner())
+    run(by_comparison)
+    page = json.loads((by_comparison.folder / "diff.json").read_text())
+    (trait,) = [r for r in page["results"] if r["name"] == "trait/asking"]
+    assert trait["unit"] == "net preference" and trait["margin"] == 0.1
+    assert trait["old"] + trait["new"] == pytest.approx(1.0)
+    assert trait["no_place"] == 0.0 and trait["planted"]["queries"] == 20
+    with Store(by_comparison.folder / "character.duckdb", read_only=True) as store:
+        measured = store.all(Measurement)
+    found = [r.value for r in measured if r.metric == "contrast/asking"]
+    shares = {round(value, 3) for value in found if value is not None}  # an empty reply has none
+    # the winner is A with .7 and B with .5, a tie half; equal counts favour the second both times
+    assert shares <= {0.65, 0.35, 0.5} and len(shares) > 1
+    assert any(r.value is not None for r in measured if r.metric == "relevance")  # OLD's weights
+    back = replace(
+        by_comparison, old=by_comparison.new, new=by_comparison.old,
+        folder=by_comparison.folder.with_name("back"),
+    )  # fmt: skip
+    run(back)
+    page = json.loads((back.folder / "diff.json").read_text())
+    (turned,) = [r for r in page["results"] if r["name"] == "trait/asking"]
+    assert turned["movement"]["value"] == -trait["movement"]["value"] != 0
+
+
+def test_what_an_examiner_elsewhere_does_not_answer_is_missing_on_both_sides(
+    by_comparison: DiffJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("character.opened.load_served", lambda *_: Examiner("7 bulbs"))
+    run(by_comparison)
+    page = json.loads((by_comparison.folder / "diff.json").read_text())
+    (trait,) = [r for r in page["results"] if r["name"] == "trait/asking"]
+    assert trait["missing"] == [2, 2]  # numbers 7 and 17
+    assert trait["verdict"] in ("INCONCLUSIVE", "UNMEASURABLE")
 
 
 def test_discovery_looks_with_every_model_that_is_named_and_says_what_it_did_not_look_for(

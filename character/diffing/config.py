@@ -54,5 +54,11 @@ class DiffConfig(BaseModel):
     missing: float = Field(default=0.02, ge=0, le=1, description="Share that may be missing.")
     panel: int = Field(default=20, ge=0, description="Neutral queries for the off-target panel.")
     again: bool = Field(default=True, description="Ask OLD twice, to see what chance finds.")
+    preferences: bool = Field(
+        default=False, description="The examiner compares two replies: what it says is a share."
+    )
+    preference_margin: float = Field(
+        default=0.1, ge=0, description="Net preference that does not count, -1 to 1."
+    )
     kept: float = Field(default=0.8, ge=0, le=1, description="Share of the effect to be kept.")
     seed: int = Field(default=0, ge=0, lt=2**31)

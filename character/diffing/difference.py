@@ -25,6 +25,7 @@ from character.diffing.inference import (
     t_test,
 )
 from character.diffing.outcome import contrast_metric
+from character.diffing.preferences import NO_PLACE
 from character.diffing.results import ClauseEffect, Difference, Group, Kept, Planted, Result
 from character.diffing.suite import MEASURED_TURNS, Item, Suite
 from character.diffing.verdicts import FEWEST, Evidence, Expect, Gate, Verdict, verdict_of
@@ -38,6 +39,7 @@ ANSWERS, RELEVANCE, FLUENCY = "answers", "relevance", "fluency"
 SHARE_MARGIN = 0.05  # of a share: five points
 RELEVANCE_MARGIN = 0.1  # nats a token; replies of the bundled model have .76
 SMALL = 0.25  # standard deviations between queries: a move of style that does not count
+NATS, PREFERENCE = "nats a token", "net preference"
 EVERY_BREAK = "break character, all"
 
 
@@ -133,11 +135,12 @@ class _Pair:
     def guarded(self, traits: Sequence[Trait]) -> list[Result]:
         """Where traits must not show, and what must not get worse: one family, too."""
         talk = [*self._ids("on_trait"), *self._ids("neutral")]
-        share, nats = "share", "nats a token"
+        share, nats = "share", NATS
         wanted = [
             _Wanted(
-                f"unless/{trait.id}", "unless", f"{trait.title}, where it must not show", nats,
-                self._ids("unless", trait.id), contrast_metric(trait.id), "no_more", trait.margin,
+                f"unless/{trait.id}", "unless", f"{trait.title}, where it must not show",
+                self._unit, self._ids("unless", trait.id), contrast_metric(trait.id), "no_more",
+                self._margin(trait),
             )
             for trait in traits
         ]  # fmt: skip
@@ -191,7 +194,7 @@ class _Pair:
     def style(self) -> list[Result]:
         """What code counts on queries that invite nothing: a family under false discovery."""
         ids = self._ids("neutral")
-        units = dict.fromkeys(STYLE, "an answer") | {FLUENCY: "nats a token"}
+        units = dict.fromkeys(STYLE, "an answer") | {FLUENCY: NATS}
         titles = STYLE | {FLUENCY: "fluency under the examiner"}
         wanted = [
             _Wanted(
@@ -207,8 +210,8 @@ class _Pair:
         ids = self._ids("neutral")[: self._config.panel]
         wanted = [
             _Wanted(
-                f"panel/{trait.id}", "panel", trait.title, "nats a token", ids,
-                contrast_metric(trait.id), "hold", trait.margin,
+                f"panel/{trait.id}", "panel", trait.title, self._unit, ids,
+                contrast_metric(trait.id), "hold", self._margin(trait),
             )
             for trait in panel
         ]  # fmt: skip
@@ -255,8 +258,8 @@ class _Pair:
             layout = {metric: self._delta(metric, ids) for metric in LAYOUT}
             adjusted = at_equal_style(column, self._delta(LENGTH, ids), layout)
         wanted = _Wanted(
-            f"trait/{trait.id}", "trait", trait.title, "nats a token", ids, metric, trait.expect,
-            trait.margin,
+            f"trait/{trait.id}", "trait", trait.title, self._unit, ids, metric, trait.expect,
+            self._margin(trait),
         )  # fmt: skip
         result = self._judge(
             wanted, column, movement, adjusted, self._unmeasurable(planted),
@@ -264,7 +267,19 @@ class _Pair:
         )  # fmt: skip
         dose = ratio(column, planted_good - planted_bad, self._config.resamples, self._config.seed)
         clauses = tuple(self._clauses(trait, column))
-        return replace(result, dose=dose, planted=planted, clauses=clauses)
+        no_place = _mean(self._column(NEW, NO_PLACE + trait.id, ids))
+        return replace(
+            result, dose=dose, planted=planted, clauses=clauses,
+            no_place=no_place if np.isfinite(no_place) else None,
+        )  # fmt: skip
+
+    @property
+    def _unit(self) -> str:
+        return PREFERENCE if self._config.preferences else NATS
+
+    def _margin(self, trait: Trait) -> float:
+        """A trait's own margin is in nats a token."""
+        return self._config.preference_margin if self._config.preferences else trait.margin
 
     def _unmeasurable(self, planted: Planted | None) -> str:
         if planted is None:

@@ -35,7 +35,10 @@ class Planted:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One measure of both versions. `q` is the false-discovery-adjusted p of a family's member."""
+    """One measure of both versions. `q` is the false-discovery-adjusted p of a family's member.
+
+    `no_place` is the share of comparisons in which the examiner sees no place for the trait.
+    """
 
     name: str
     group: Group
@@ -55,6 +58,7 @@ class Result:
     q: float | None = None
     flips: Flips | None = None
     missing: tuple[int, int] = (0, 0)
+    no_place: float | None = None
 
     @property
     def judged(self) -> Judged:

@@ -57,17 +57,17 @@ def render_diff(report: DiffReport) -> str:
                 for result in (*difference.of("style"), *difference.of("panel"))
                 if result not in effects
             ],
-            forest=_plot(traits, "forest", "nats a token"),
-            panel=_plot(difference.of("panel"), "panel", "nats a token"),
+            forest=_plot(traits, "forest"),
+            panel=_plot(difference.of("panel"), "panel"),
             data=[_row(example) for example in report.examples],
         )
     )
     return printable(page)
 
 
-def _plot(results: Sequence[Result], name: str, unit: str) -> Markup:
+def _plot(results: Sequence[Result], name: str) -> Markup:
     rows = [(result.title, result.movement, result.verdict) for result in results]
-    return Markup(plots.changes(rows, name, unit)) if rows else Markup("")
+    return Markup(plots.changes(rows, name, results[0].unit)) if rows else Markup("")
 
 
 def _row(example: Example) -> dict[str, object]:
