@@ -44,6 +44,10 @@ INVALID = 3  # as diffing.verdicts has it: neither a mistake nor a crash may rea
     metavar="DOLLARS",
     help="What models behind APIs may cost in all.",
 )
+@click.option(
+    "--budget", type=click.IntRange(1), metavar="REPLIES",
+    help="Write at most so many replies: more queries first, then more replies to each.",
+)  # fmt: skip
 @click.option("--bless", is_flag=True, help="Record a diff that passes as a baseline.")
 @click.option("--quick", is_flag=True, help="A small look; it can find a regression, never pass.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
@@ -64,6 +68,7 @@ def main(
     seed: int,
     out: str | None,
     max_cost: float | None,
+    budget: int | None,
     bless: bool,
     quick: bool,
     dry_run: bool,
@@ -112,13 +117,19 @@ def main(
         for pair in pairs
     ]
     console = Console()
+    if budget:
+        from character.diff_plan import within
+
+        jobs = [within(job, budget) for job in jobs]
     if dry_run:
         from character.diff_plan import detectable, plan
         from character.report.terminal import plan_table
 
         for job in jobs:
             console.print(plan_table(plan(job), str(job.folder), "diff"))
-        console.print(f"Detects a movement of about {detectable(jobs[0]):.3f} nats a token.")
+        unit = "net preference" if jobs[0].compares else "nats a token"
+        for trait, least in detectable(jobs[0]).items():
+            console.print(f"Detects a movement of {trait} of about {least:.3f} {unit}.")
         return
     from character.diff_finish import run_diff, run_many
 

@@ -12,7 +12,8 @@ from click.testing import CliRunner
 
 from character import diff, suite
 from character.commands import friendly, friendly_as
-from character.diff_job import prepare_diff, version_of
+from character.diff_job import DiffJob, prepare_diff, version_of
+from character.diff_plan import detectable, plan, within
 from character.diffing.config import SuiteConfig
 from character.diffing.suite import make_suite, read_suite, write_suite
 from character.errors import CharacterError
@@ -104,7 +105,7 @@ def test_what_a_version_may_be(trained: Path, tiny_folder: Path) -> None:
             "--expect curious=hold",
         ),
         ([BUNDLED, BUNDLED, "--traits", "curious", "--expect", "warm=up"], "for one of curious"),
-        ([BUNDLED, BUNDLED, "--traits", "curious", "--examiner", "openai:gpt-5-mini"], "openai"),
+        ([BUNDLED, BUNDLED, "--traits", "curious", "--examiner", "openai:gpt-5-mini"], "a key"),
         ([BUNDLED, BUNDLED, "--traits", "curious", "--proposer", "gpt-5"], "is not a model name"),
         ([], "name two versions"),
         ([BUNDLED, BUNDLED, BUNDLED, "--traits", "curious", "--out", "x"], "--out is for two"),
@@ -148,11 +149,55 @@ def test_a_suite_must_ask_for_the_traits_and_be_as_it_was_locked(tmp_path: Path)
 def test_dry_run_says_what_it_would_take_and_writes_nothing(tmp_path: Path) -> None:
     code, message = told(BUNDLED, BUNDLED, "--traits", "curious", "--dry-run")
     assert code == 0
-    for part in ("planted replies", "off-target panel", "Minutes", "Detects a movement"):
+    for part in ("planted replies", "off-target panel", "Minutes", "Detects a movement of curious"):
         assert part in message
     assert not (tmp_path / "diffs").exists()
     smaller = told(BUNDLED, BUNDLED, "--traits", "curious", "--dry-run", "--quick")[1]
     assert "off-target panel" not in smaller
+
+
+def planned(*arguments: str) -> DiffJob:
+    """The job within a budget, the last argument."""
+    *traits, budget = arguments
+    job = prepare_diff(
+        [BUNDLED, BUNDLED], traits, None, None, [], BUNDLED, None, False, True, False, 0
+    )
+    return within(job, int(budget))
+
+
+def replies_of(job: DiffJob) -> int:
+    return sum(stage.calls for stage in plan(job) if stage.stage == "answers")
+
+
+def test_a_budget_buys_queries_before_samples() -> None:
+    small, large, huge = (planned("curious", budget) for budget in ("400", "3000", "40000"))
+    for job, budget in ((small, 400), (large, 3000), (huge, 40000)):
+        assert 0.8 * budget <= replies_of(job) <= budget
+    assert 20 <= small.suite_config.on_trait < 100 < large.suite_config.on_trait < 400
+    assert (small.config.samples, large.config.samples) == (1, 1)
+    assert huge.suite_config.on_trait == 400 and huge.config.samples > 1
+    assert len({job.folder for job in (small, large, huge)}) == 3  # other data, other folders
+    reach = [detectable(job)["curious"] for job in (small, large, huge)]
+    assert reach == sorted(reach, reverse=True)
+
+
+def test_a_budget_that_is_too_small_says_what_is_needed(tmp_path: Path) -> None:
+    code, message = told(BUNDLED, BUNDLED, "--traits", "curious", "--budget", "5", "--dry-run")
+    assert code == 3 and "at least" in message and "--quick" in message
+    path = locked(tmp_path / "suite.lock", "curious")
+    arguments = (BUNDLED, BUNDLED, "--traits", "curious", "--suite", path, "--dry-run")
+    code, message = told(*arguments, "--budget", "5")
+    assert code == 3 and "a smaller suite" in message
+
+
+def test_the_queries_of_a_given_suite_are_kept_and_a_budget_buys_samples(tmp_path: Path) -> None:
+    path = locked(tmp_path / "suite.lock", "curious")
+    job = prepare_diff(
+        [BUNDLED, BUNDLED], ["curious"], str(path), None, [], BUNDLED, None, False, True, False, 0
+    )
+    once = replies_of(job)
+    fitted = within(job, 3 * once + 5)
+    assert fitted.config.samples == 3 and replies_of(fitted) == 3 * once
 
 
 def test_the_plan_needs_no_torch() -> None:
