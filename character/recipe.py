@@ -72,7 +72,7 @@ def load_recipe(reference: str, settings: Iterable[str] = ()) -> Recipe:
     try:
         root, values = read_yaml(path, "recipe", _START)
         given = [_set(values, setting) for setting in settings]
-        return Recipe.model_validate(values)
+        return Recipe.model_validate(_over_defaults(Recipe, values))
     except OSError as error:
         raise RecipeError(f"{path}: cannot be read: {error.strerror}.") from None
     except FaultyFileError as error:
@@ -99,6 +99,18 @@ def _set(values: dict[str, Any], setting: str) -> Given:
     except (yaml.YAMLError, ValueError, RecursionError):  # RecursionError: thousands of brackets
         raise RecipeError(f"--set {setting!r}: the value is not YAML; quote it") from None
     return keys, setting
+
+
+def _over_defaults(kind: type[BaseModel], values: dict[str, Any]) -> dict[str, Any]:
+    """Values with what a stage sets otherwise than its type: one changed leaves the others."""
+    found = dict(values)
+    for name, given in values.items():
+        field = kind.model_fields.get(name)
+        default = field.get_default(call_default_factory=True) if field else None
+        if isinstance(default, BaseModel) and isinstance(given, dict):
+            kept = default.model_dump(exclude_unset=True)
+            found[name] = kept | _over_defaults(type(default), given)
+    return found
 
 
 def _explain(

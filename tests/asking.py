@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 
 from faulty_server import Server
@@ -11,6 +12,15 @@ from character.models.base import Message, Request, Sampling
 from character.models.endpoint import Endpoint
 from character.models.openai_api import OpenAIEndpoint
 from character.models.served import ServedModel
+
+CANARY = "sk-canary-7f3a9c"  # a key, to be found nowhere
+
+
+def message(asked: str) -> str:
+    """Another one for every list of messages, like no other."""
+    draw = random.Random(asked)
+    words = ("".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=9)) for _ in range(5))
+    return f"Why does {' '.join(words)}?"
 
 
 def own(server: Server) -> Endpoint:

@@ -39,6 +39,15 @@ def test_every_shipped_recipe_loads_by_name_and_by_path(name: str) -> None:
     assert load_recipe(name) == load_recipe(f"pipelines/{name}.yaml")
 
 
+def test_one_setting_leaves_what_the_stage_sets_beside_it(tmp_path: Path) -> None:
+    usual = load_recipe("default")
+    expected = usual.queries.sampling.model_copy(update={"max_tokens": 60})
+    assert expected.stop == ("\n",)  # which no sampling has of itself
+    assert load_recipe("default", ["queries.sampling.max_tokens=60"]).queries.sampling == expected
+    path = written(tmp_path, "title: Mine\nqueries: {sampling: {max_tokens: 60}}\n")
+    assert load_recipe(path).queries.sampling == expected
+
+
 def test_settings_are_yaml_and_go_on_top_of_the_file(tmp_path: Path) -> None:
     path = written(tmp_path, "title: Mine\nseed: 3\nreplies: {steered: 5, plain: 2}\n")
     recipe = load_recipe(

@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import os
-import random
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from asking import CANARY, message
 from faulty_server import Server, serving
 
 from character.models.budget import Budget
 from character.rows import Judgement, Query, Reply
 from character.store.store import Store
-
-CANARY = "sk-canary-7f3a9c"
-
-
-def message(asked: str) -> str:
-    """Another one for every list of messages, like no other."""
-    draw = random.Random(asked)
-    words = ("".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=9)) for _ in range(5))
-    return f"Why does {' '.join(words)}?"
 
 
 @pytest.fixture

@@ -76,12 +76,14 @@ def price_of(name: str, own: Path = OWN) -> Quote | None:
     """What a model costs by the user's table, else by ours; None when neither knows it.
 
     `name` is a model name as in a recipe. A dated revision (`-2026-03-17`, `-20251101`) has the
-    price of its model. Raises ModelError when a table is wrong.
+    price of its model, and so has a name with an option behind it (`?api=responses`). Raises
+    ModelError when a table is wrong.
     """
+    names = {name, name.partition("?")[0]}
     for table in (_table(own), _table(SHIPPED)):
         if table is None:
             continue
-        found = [known for known in table.models if _is(name, known)]
+        found = [known for known in table.models if any(_is(each, known) for each in names)]
         if found:
             return Quote(table.models[max(found, key=len)], table.as_of)
     return None

@@ -40,6 +40,7 @@ def test_no_answer_costs_more_than_was_reserved() -> None:
     [
         ("openai:gpt-5", True),
         ("openai:gpt-5-2025-08-07", True),
+        ("openai:gpt-5-mini?api=responses", True),
         ("anthropic:claude-haiku-4-5-20251001", True),
         ("openai:gpt-5-ultra", False),
         ("openai:gpt-5-2025", False),
