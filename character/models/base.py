@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -84,7 +84,8 @@ class Generation:
     tokens: int
     finish: FinishReason
     usage: Usage = Usage()
-    seconds: float = 0.0
+    seconds: float = field(default=0.0, compare=False)
+    """Until it was there; here of the batch it was written in."""
     dollars: float | None = 0.0
     failure: str = ""
     """Why a failed request was not answered."""

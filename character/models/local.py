@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TypeVar
 
@@ -25,6 +26,7 @@ from character.models.base import (
     Sampling,
     Scorable,
     Score,
+    Usage,
 )
 from character.models.choices import check_options, choice_of
 from character.models.shared_prefix import RowCache
@@ -75,7 +77,7 @@ class LocalModel:
     ) -> list[Generation]:
         prompts = [self._prompt_ids(request) for request in requests]
         self._check_window(max(map(len, prompts), default=0) + sampling.max_tokens)
-        answers: list[list[int]] = [[] for _ in requests]
+        answers: list[Generation | None] = [None] * len(requests)
         for prefix, members in _groups(prompts, [_group_key(r) for r in requests]):
             kept = shared_prefix.compute_prefix(self.model, prefix)
             members.sort(key=lambda i: len(prompts[i]))
@@ -87,11 +89,16 @@ class LocalModel:
                 return self._write(own, [requests[i].seed for i in rows], kept, sampling)
 
             for start in range(0, len(members), ROWS):
+                begun = time.monotonic()
                 for rows, written in _in_memory(members[start : start + ROWS], write):
+                    seconds = time.monotonic() - begun
                     for i, ids in zip(rows, written, strict=True):
-                        answers[i] = ids
+                        found = self._generation(ids, sampling.stop)
+                        usage = Usage(len(prompts[i]), found.tokens)
+                        answers[i] = replace(found, usage=usage, seconds=seconds)
                     on_done(len(rows))
-        return [self._generation(ids, sampling.stop) for ids in answers]
+                    begun = time.monotonic()
+        return [answer for answer in answers if answer is not None]
 
     @torch.no_grad()
     def score(self, items: Sequence[Scorable]) -> list[Score]:

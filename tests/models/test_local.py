@@ -17,6 +17,7 @@ from character.models.base import (
     Request,
     Sampling,
     Scorable,
+    Usage,
 )
 
 if TYPE_CHECKING:
@@ -101,6 +102,40 @@ def test_a_score_does_not_depend_on_its_neighbours(local: LocalModel) -> None:
     for item, score in zip(items, together, strict=True):
         assert local.score([item])[0].logprob == pytest.approx(score.logprob, abs=1e-3)
     assert local.score([]) == []
+
+
+def test_in_bfloat16_scores_round_no_more_than_a_plain_pass_and_order_alike(
+    local: LocalModel, tiny_model: PreTrainedModel
+) -> None:
+    """Against float32, where the same sums are exact to 1e-4 (above). bfloat16 keeps 8 bits."""
+    import torch
+    from transformers import LlamaForCausalLM
+
+    items = [Scorable(c, reply) for c in conversations() for reply in (*REPLIES, LONG, SHORT)]
+    prompts = [local.conversation_ids(item.conversation) for item in items]
+    replies = [local.reply_ids(item) for item in items]
+    rounded: Any = LlamaForCausalLM(tiny_model.config)
+    rounded.load_state_dict(tiny_model.state_dict())
+    rounded.to(torch.bfloat16)
+    local.model.to(torch.bfloat16)
+
+    def means(model: PreTrainedModel) -> list[float]:
+        both = zip(prompts, replies, strict=True)
+        return [plain_logprob(model, prompt, reply) / len(reply) for prompt, reply in both]
+
+    def error(found: list[float]) -> float:
+        return max(abs(one - other) for one, other in zip(found, exact, strict=True))
+
+    exact, plain = means(tiny_model), means(rounded)
+    together = [score.mean for score in local.score(items)]
+    alone = [local.score([item])[0].mean for item in items]
+    limit = max(error(plain), 1e-3)
+    assert error(together) <= 1.5 * limit and error(alone) <= 1.5 * limit
+    # whatever lies further apart than that keeps its order
+    for found in (together, alone):
+        for one, true in zip(found, exact, strict=True):
+            for other, truth in zip(found, exact, strict=True):
+                assert true <= truth + 3 * limit or one > other
 
 
 def test_replies_to_one_prompt_lie_side_by_side() -> None:
@@ -260,9 +295,10 @@ def test_greedy_replies_equal_greedy_decoding(
         ended = written[-1] == local.end
         text = local.tokenizer.decode(written, skip_special_tokens=True)
         assert isinstance(text, str)
-        assert answer == Generation(
-            text.strip(), len(written) - ended, "stop" if ended else "length"
-        )
+        tokens = len(written) - ended
+        usage = Usage(len(prompt), tokens)
+        assert answer == Generation(text.strip(), tokens, "stop" if ended else "length", usage)
+        assert answer.seconds > 0
 
 
 def test_documents_are_continued_without_a_chat_template(
