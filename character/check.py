@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 
 from character.commands import USER_ERROR, friendly
+from character.errors import RecipeError
+from character.models.names import BUNDLED_DEFAULT, has_weights
+
+if TYPE_CHECKING:
+    from character.judging.measures import Measured
+    from character.spec.lint import Checked
 
 WARNED = 1
 
@@ -17,8 +24,14 @@ WARNED = 1
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 @click.option("--rules", is_flag=True, help="List every rule with its reason, and leave.")
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of a trait, and leave.")
+@click.option("--measure", is_flag=True, help="Also try the traits on a model, a minute or two "
+              "each: what the text alone cannot tell.")  # fmt: skip
+@click.option("--model", help=f"The model to measure on [{BUNDLED_DEFAULT}]; says --measure too.")
 @friendly
-def main(traits: tuple[str, ...], strict: bool, as_json: bool, rules: bool, schema: bool) -> None:
+def main(
+    traits: tuple[str, ...], strict: bool, as_json: bool, rules: bool, schema: bool, measure: bool,
+    model: str | None,
+) -> None:  # fmt: skip
     """Read trait files (paths or names) and report every mistake, by line and column.
 
     Several files are also checked as one constitution. Exits with 2 when there are errors.
@@ -35,12 +48,51 @@ def main(traits: tuple[str, ...], strict: bool, as_json: bool, rules: bool, sche
     elif not traits:
         raise click.UsageError("Name one trait or more, for example traits/curious.yaml")
     else:
+        name = model or BUNDLED_DEFAULT
+        if measure or model:
+            _check_model(name)
         checked = check_files(traits, passes)
-        click.echo(findings_json(checked) if as_json else findings_text(checked))
+        measured = None
+        if (measure or model) and checked.sources:
+            checked, measured = _measured(checked, name)
+        click.echo(findings_json(checked, measured) if as_json else findings_text(checked))
+        if measured and not as_json:
+            from rich.console import Console
+
+            from character.report.measures import measured_text
+
+            Console().print(measured_text(measured))
         if checked.worst == "error":
             sys.exit(USER_ERROR)
         if strict and checked.worst == "warning":
             sys.exit(WARNED)
+
+
+def _check_model(name: str) -> None:
+    from character.models.loading import check_name
+
+    check_name(name)
+    if not has_weights(name):
+        raise RecipeError(
+            f"--model {name}: traits are measured on a model whose weights are here, for example"
+            f" {BUNDLED_DEFAULT}"
+        )
+
+
+def _measured(checked: Checked, name: str) -> tuple[Checked, Measured]:
+    """The findings with what a model adds to them; progress goes to stderr."""
+    from character.quiet import hush_libraries
+
+    hush_libraries()
+    from rich.console import Console
+
+    from character.check_pipeline import measure, with_measures
+    from character.models.loading import load_local
+    from character.progress import Reporter
+
+    reporter = Reporter(Console(stderr=True))
+    measured = measure(checked.sources, load_local(name, reporter.say), reporter)
+    return with_measures(checked, measured), measured
 
 
 if __name__ == "__main__":

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from character import prompts
 from character.data.queries import TEMPLATES as WRITING
@@ -26,8 +24,8 @@ from character.judging.kinds import NEED_NO_MODEL, TEMPLATES, UNITS
 from character.judging.panel import Seat, seat, seated
 from character.judging.plants import Planted, exchanges, plant, plant_others, replies_wanted
 from character.judging.trials import TESTS, examine
+from character.kept import keep, kept_in, read_kept
 from character.models.base import ChatModel
-from character.models.bundled import cache_folder
 from character.progress import Reporter
 from character.rows import Query, content_id
 from character.spec.constitution import Constitution, Member
@@ -172,28 +170,17 @@ def card_id(trait: Trait, bench: Bench) -> str:
 
 
 def cards_folder() -> Path:
-    return cache_folder() / CARDS
+    return kept_in(CARDS)
 
 
 def read_card(identity: str) -> Card | None:
     """A kept card; None when there is none, or when its file is damaged."""
-    path = cards_folder() / f"{identity}.json"
-    try:
-        card = TypeAdapter(Card).validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValidationError):
-        return None
-    return card if card.id == identity else None
+    card = read_kept(CARDS, identity, TypeAdapter(Card))
+    return card if card and card.id == identity else None
 
 
 def keep_card(card: Card) -> Path:
-    """Whole or not at all."""
-    folder = cards_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{card.id}.json"
-    unfinished = path.with_suffix(f".{os.getpid()}")
-    unfinished.write_text(json.dumps(told(card), ensure_ascii=False, indent=1), encoding="utf-8")
-    unfinished.replace(path)
-    return path
+    return keep(CARDS, card.id, told(card))
 
 
 def told(card: Card) -> dict[str, Any]:

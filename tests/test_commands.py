@@ -19,7 +19,7 @@ from character.commands import friendly
 from character.errors import CharacterError
 from character.job import prepare
 from character.shipped import shipped
-from character.spec.lint import RULES
+from character.spec.rules import RULES
 
 HEAVY = ("torch", "transformers", "trl", "peft", "datasets", "accelerate")
 
@@ -77,6 +77,7 @@ LIGHT = [
     ("character.build", "--help"),
     ("character.check", "curious"),
     ("character.check", "curios"),
+    ("character.check", "curious", "--model", "openai:gpt-5-mini"),
     ("character.build", "--traits", "curious", "--dry-run"),
     ("character.build", "--traits", "curious", "--set", "sed=1"),
 ]

@@ -6,10 +6,15 @@ import json
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from character.report.printable import printable
 from character.spec.constitution_file import HELPLESS, Resolved
-from character.spec.lint import RULES, Checked, Finding
+from character.spec.lint import Checked, Finding
+from character.spec.rules import RULES
+
+if TYPE_CHECKING:  # loads a judge
+    from character.judging.measures import Measured
 
 VERSION = 1  # of the JSON
 
@@ -38,7 +43,8 @@ def findings_text(checked: Checked) -> str:
     return printable("\n".join(lines))
 
 
-def findings_json(checked: Checked) -> str:
+def findings_json(checked: Checked, measured: Measured | None = None) -> str:
+    """With `measured`, what a model was measured to do, beside the findings that came of it."""
     rows = [
         asdict(finding) | {"severity": finding.rule.severity, "why": finding.rule.why}
         for finding in checked.findings
@@ -56,13 +62,15 @@ def findings_json(checked: Checked) -> str:
         }
         for path, resolved in checked.constitutions
     ]
-    content = {
+    content: dict[str, Any] = {
         "constitutions": constitutions,
         "version": VERSION,
         "worst": checked.worst,
         "traits": traits,
         "findings": rows,
     }
+    if measured:
+        content["measured"] = asdict(measured)
     return json.dumps(content, indent=2)
 
 

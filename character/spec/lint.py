@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
-from typing import Literal, get_args
+from typing import get_args
 
 from rapidfuzz import fuzz, utils
 
@@ -20,10 +20,10 @@ from character.shipped import find
 from character.spec.constitution_file import Resolved, is_constitution, resolve
 from character.spec.drafts import MARK, drafts_of
 from character.spec.loading import FaultyTraitError, Source, read_trait
+from character.spec.rules import EXAMPLES, RULES, SEEDS, Rule, Severity
 from character.spec.schema import Check, Contains, Example, Lacks, MaxWords, MinWords, Trait
 from character.yaml_file import at, descend
 
-Severity = Literal["error", "warning", "advice"]
 Passes = Callable[[Check, str, str], bool | None]
 """(check, query, reply): whether the reply passes; None when the check does not apply."""
 Place = tuple[int | str, ...]
@@ -32,104 +32,7 @@ NEAR_DUPLICATE = 85.0  # token-set similarity at which a build drops one of two 
 SAME = 80.0  # similarity, words in any order, at which two statements say the same
 LONGER = 1.5  # times as many words: length tells the replies apart
 LONGER_ON_AVERAGE = 1.2
-SEEDS, EXAMPLES = 12, 4  # with which shipped traits were measured
 STEM = 5  # letters that words of one family share: curious, curiosity
-
-
-@dataclass(frozen=True, slots=True)
-class Rule:
-    severity: Severity
-    about: str
-    why: str
-
-
-RULES = {
-    "format": Rule(
-        "error",
-        "The file cannot be read as a trait.",
-        "Nothing else can be checked before it can.",
-    ),
-    "draft": Rule(
-        "warning",
-        "A text is still a draft.",
-        "Nobody has written or read it yet, and a build would train it; so it refuses.",
-    ),
-    "check-contradicts-example": Rule(
-        "error",
-        "A good example fails one of the trait's own checks.",
-        "Ranking rewards the check, steering shows the example: they pull the model apart.",
-    ),
-    "slow-check": Rule(
-        "error",
-        "A check's pattern takes too long on one of the trait's own examples.",
-        "Every reply it takes too long on has no judgement, and is lost to the build.",
-    ),
-    "clause-without-example": Rule(
-        "warning",
-        "A clause has no example.",
-        "Examples steer and judge; a clause without one is neither asked for nor seen.",
-    ),
-    "length-tells": Rule(
-        "warning",
-        "A good and a bad reply differ mainly in length.",
-        "The model learns to be long or short instead of the trait.",
-    ),
-    "announces": Rule(
-        "warning",
-        "A good reply announces the trait instead of showing it.",
-        "The model learns to say that it has the trait.",
-    ),
-    "same-replies": Rule(
-        "warning",
-        "A good and a bad reply are nearly the same.",
-        "What does not differ cannot be told apart, by a judge or by the model.",
-    ),
-    "check-tells-nothing": Rule(
-        "warning",
-        "A check passes every bad example.",
-        "It rewards good and bad replies alike.",
-    ),
-    "near-duplicate-seeds": Rule(
-        "warning",
-        "Two seed messages are nearly the same.",
-        "A build keeps one of them, and writes more of the same from both.",
-    ),
-    "seed-is-example": Rule(
-        "warning",
-        "A seed message is nearly an example's message.",
-        "Examples steer, so they must not also measure: a build drops the seed.",
-    ),
-    "seed-names-trait": Rule(
-        "warning",
-        "A seed message contains the trait's own word.",
-        "Messages that ask for the trait measure obedience, not character.",
-    ),
-    "opposite-says-the-same": Rule(
-        "warning",
-        "Statement and opposite say nearly the same.",
-        "The opposite is the other pole of the contrast that measures and steers.",
-    ),
-    "traits-conflict": Rule(
-        "warning",
-        "Two traits of one constitution cannot both be had.",
-        "Their pairs undo each other, and neither moves.",
-    ),
-    "few-seeds": Rule(
-        "advice",
-        f"Fewer than {SEEDS} seed messages.",
-        "Queries are continued from them: few seeds, few kinds of query.",
-    ),
-    "few-examples": Rule(
-        "advice",
-        f"Fewer than {EXAMPLES} examples.",
-        "They are the strongest lever there is.",
-    ),
-    "unless-without-messages": Rule(
-        "advice",
-        "The trait says where it must not show, without messages of that kind.",
-        "Only queries.unless holds the model there, and measures whether it spills.",
-    ),
-}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -216,14 +119,14 @@ def lint_together(sources: Sequence[Source]) -> list[Finding]:
 
 def _draft(source: Source, place: Place) -> Finding:
     fix = f"Write it, or read what a model wrote; then take the word {MARK} away."
-    return _finding(source, "draft", place, f"{place[-1]} is a draft", fix)
+    return finding_at(source, "draft", place, f"{place[-1]} is a draft", fix)
 
 
 def _clauses(source: Source) -> Iterator[Finding]:
     shown = {example.clause for example in source.trait.examples}
     for number, clause in enumerate(source.trait.clauses):
         if clause.id not in shown:
-            yield _finding(
+            yield finding_at(
                 source,
                 "clause-without-example",
                 ("clauses", number, "id"),
@@ -241,7 +144,7 @@ def _lengths(source: Source) -> Iterator[Finding]:
         if max(good, bad) < LONGER * min(good, bad):
             ratios.append(good / bad)
         else:
-            yield _finding(
+            yield finding_at(
                 source,
                 "length-tells",
                 ("examples", number, "bad"),
@@ -251,7 +154,7 @@ def _lengths(source: Source) -> Iterator[Finding]:
             )
     mean = fmean(ratios) if ratios else 1.0
     if not 1 / LONGER_ON_AVERAGE <= mean <= LONGER_ON_AVERAGE:
-        yield _finding(
+        yield finding_at(
             source,
             "length-tells",
             ("examples",),
@@ -265,7 +168,7 @@ def _announcements(source: Source) -> Iterator[Finding]:
     says = re.compile(rf"\b(?:i am|i.m|as an?|being)\s+(?:\w+\s+){{0,2}}{family}", re.IGNORECASE)
     for number, example in enumerate(source.trait.examples):
         if told := says.search(example.good):
-            yield _finding(
+            yield finding_at(
                 source,
                 "announces",
                 ("examples", number, "good"),
@@ -278,7 +181,7 @@ def _sameness(source: Source) -> Iterator[Finding]:
     for number, example in enumerate(source.trait.examples):
         alike = fuzz.ratio(example.good, example.bad, processor=utils.default_process)
         if alike > 95:
-            yield _finding(
+            yield finding_at(
                 source,
                 "same-replies",
                 ("examples", number, "good"),
@@ -291,7 +194,7 @@ def _seeds(source: Source) -> Iterator[Finding]:
     seeds = source.trait.queries.seeds
     for (_, first), (second_at, second) in combinations(enumerate(seeds), 2):
         if _similar(first, second):
-            yield _finding(
+            yield finding_at(
                 source,
                 "near-duplicate-seeds",
                 ("queries", "seeds", second_at),
@@ -303,14 +206,14 @@ def _seeds(source: Source) -> Iterator[Finding]:
         place = ("queries", "seeds", number)
         example = next((e for e in source.trait.examples if _similar(seed, e.user)), None)
         if example:
-            yield _finding(
+            yield finding_at(
                 source,
                 "seed-is-example", place,
                 f"{seed!r} is nearly the example {example.user!r}",
                 "Replace the seed by another message.",
             )  # fmt: skip
         if told := names.search(seed):
-            yield _finding(
+            yield finding_at(
                 source,
                 "seed-names-trait", place,
                 f"{seed!r} says {told.group()!r}",
@@ -321,7 +224,7 @@ def _seeds(source: Source) -> Iterator[Finding]:
 def _poles(source: Source) -> Iterator[Finding]:
     alike = _alike(source.trait.statement, source.trait.opposite)
     if alike >= SAME:
-        yield _finding(
+        yield finding_at(
             source,
             "opposite-says-the-same",
             ("opposite",),
@@ -333,21 +236,21 @@ def _poles(source: Source) -> Iterator[Finding]:
 def _amounts(source: Source) -> Iterator[Finding]:
     trait = source.trait
     if len(trait.queries.seeds) < SEEDS:
-        yield _finding(
+        yield finding_at(
                 source,
             "few-seeds", ("queries", "seeds"),
             f"{len(trait.queries.seeds)} seed messages",
             f"Add messages up to {SEEDS} or more, as varied as real ones.",
         )  # fmt: skip
     if len(trait.examples) < EXAMPLES:
-        yield _finding(
+        yield finding_at(
                 source,
             "few-examples", ("examples",),
             f"{len(trait.examples)} examples",
             f"Add examples up to {EXAMPLES} or more, one for every clause at least.",
         )  # fmt: skip
     if trait.applies.unless and not trait.queries.unless:
-        yield _finding(
+        yield finding_at(
                 source,
             "unless-without-messages", ("applies", "unless"),
             "applies.unless is given and queries.unless is empty",
@@ -363,13 +266,13 @@ def _checks(source: Source, passes: Passes) -> Iterator[Finding]:
             try:
                 good, bad = (passes(check, example.user, said) for said in _both(example))
             except TimeoutError as error:
-                yield _finding(
+                yield finding_at(
                     source, "slow-check", (*place, "kind"), str(error), "Write a simpler pattern."
                 )
                 break
             results.append(bad)
             if good is False:
-                yield _finding(
+                yield finding_at(
                     source,
                     "check-contradicts-example",
                     (*place, "kind"),
@@ -378,7 +281,7 @@ def _checks(source: Source, passes: Passes) -> Iterator[Finding]:
                 )
         applied = [result for result in results if result is not None]
         if applied and all(applied) and not isinstance(check, MaxWords | MinWords):
-            yield _finding(
+            yield finding_at(
                 source,
                 "check-tells-nothing",
                 (*place, "kind"),
@@ -418,7 +321,8 @@ def _clash(one: Check, other: Check) -> str:
     return ""
 
 
-def _finding(source: Source, code: str, place: Place, what: str, fix: str) -> Finding:
+def finding_at(source: Source, code: str, place: Place, what: str, fix: str) -> Finding:
+    """A finding at the key a place names, or at the item where it ends with a number."""
     key, value = descend(source.root, place)
     mark = at((value if isinstance(place[-1], int) else key).start_mark, "")
     return Finding(str(source.path), mark.line, mark.column, code, what, fix)
@@ -430,7 +334,7 @@ def _conflict(source: Source, place: Place, other: Source, what: str) -> Finding
         fix = f"Give one of them a higher authority than {mine!r}, or train them apart."
     else:
         fix = f"The higher authority wins ({mine!r} here, {theirs!r} there): train them apart."
-    return _finding(source, "traits-conflict", place, f"with {other.path}: {what}", fix)
+    return finding_at(source, "traits-conflict", place, f"with {other.path}: {what}", fix)
 
 
 # --- words ---
