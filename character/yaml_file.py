@@ -28,6 +28,10 @@ TEXT, _MERGE = "tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"
 MAX_BYTES = 1_000_000
 MAX_VALUES = 20_000
 MAX_DEPTH = 50  # 4 are needed; composing recurses, and tens of thousands crash the process
+_TOO_MANY = (
+    f"the file holds more than {MAX_VALUES:,} values once its anchors (&, *) are written out, or an"
+    " anchor contains itself. Use fewer values and no such anchors."
+)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -142,13 +146,16 @@ def _compose(text: str, noun: str, start: str) -> yaml.MappingNode:
 
 
 def _check_events(text: str, noun: str) -> None:
-    """Refuse tags, and depth while it is still only a count: composing recurses."""
-    depth = 0
+    """Refuse tags, and depth and size while they are only counts: composing recurses, and costs."""
+    depth = values = 0
     for event in yaml.parse(text, Loader=_Loader):
         if tag := getattr(event, "tag", None):
             name = shorten(tag.replace("tag:yaml.org,2002:", "!!"))
             message = f"found the YAML tag {name}; a {noun} file has no tags. Remove it."
             raise FaultyFileError([at(event.start_mark, message)])
+        values += isinstance(event, yaml.NodeEvent)
+        if values > MAX_VALUES:
+            raise FaultyFileError([at(event.start_mark, _TOO_MANY)])
         depth += isinstance(event, yaml.CollectionStartEvent)
         depth -= isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
@@ -164,11 +171,7 @@ def _expand(root: yaml.Node) -> list[yaml.Node]:
         node = waiting.pop()
         nodes.append(node)
         if len(nodes) > MAX_VALUES:
-            message = (
-                f"the file holds more than {MAX_VALUES:,} values once its anchors (&, *) are "
-                "written out, or an anchor contains itself. Use fewer values and no such anchors."
-            )
-            raise FaultyFileError([at(node.start_mark, message)])
+            raise FaultyFileError([at(node.start_mark, _TOO_MANY)])
         if isinstance(node, yaml.MappingNode):
             waiting.extend(chain.from_iterable(node.value))
         elif isinstance(node, yaml.SequenceNode):

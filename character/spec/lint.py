@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
 from statistics import fmean
@@ -347,8 +348,14 @@ def _family(trait: Trait) -> str:
     return rf"\b(?:{'|'.join(stems) or r'(?!)'})\w*"
 
 
+@lru_cache(4096)
+def _plain(text: str) -> str:
+    plain: str = utils.default_process(text)
+    return plain
+
+
 def _similar(one: str, other: str) -> bool:
-    found = fuzz.token_set_ratio(one, other, processor=utils.default_process)
+    found = fuzz.token_set_ratio(_plain(one), _plain(other), score_cutoff=NEAR_DUPLICATE)
     return found >= NEAR_DUPLICATE
 
 

@@ -163,6 +163,7 @@ _EXPECTED = {
     "string_too_long": "at most {max_length} characters",
     "list_type": "a list, each item on a line of its own after '- '",
     "too_short": "a list of {min_length} or more",
+    "too_long": "a list of at most {max_length}",
     "model_type": "a mapping, one `key: value` per line",
     "model_attributes_type": "a mapping, one `key: value` per line",
     "literal_error": "{expected}",

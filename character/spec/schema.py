@@ -32,6 +32,9 @@ Text = Annotated[str, Field(min_length=1, max_length=4000), AfterValidator(_not_
 Pattern = Annotated[Text, AfterValidator(_compiles)]
 Slug = Annotated[str, Field(pattern=r"^[a-z][a-z0-9]*(-[a-z0-9]+)*$", max_length=60)]
 
+# what a check can read in 2 s; far more than a build can use
+MOST_MESSAGES, MOST_EXAMPLES, MOST_OTHERS = 400, 100, 50
+
 Authority = Literal["root", "system", "developer", "user", "guideline"]
 
 
@@ -74,10 +77,14 @@ class QuerySeeds(Part):
     """Messages the writer continues from; `unless` holds messages where the trait must not show."""
 
     seeds: list[Text] = Field(
-        min_length=4, description="User messages, as varied as real ones; twelve or more is good."
+        min_length=4,
+        max_length=MOST_MESSAGES,
+        description="User messages, as varied as real ones; twelve or more is good.",
     )
     unless: list[Text] = Field(
-        default_factory=list, description="User messages where the trait must not show."
+        default_factory=list,
+        max_length=MOST_MESSAGES,
+        description="User messages where the trait must not show.",
     )
     topics: list[Text] = Field(default_factory=list, description="What messages are about.")
     registers: list[Text] = Field(default_factory=list, description="How messages are written.")
@@ -159,11 +166,13 @@ class Trait(Part):
         default="guideline", description="Who the trait speaks for; higher wins in a conflict."
     )
     applies: Applies = Field(default_factory=Applies)
-    clauses: list[Clause] = Field(min_length=1)
-    examples: list[Example] = Field(min_length=3)
+    clauses: list[Clause] = Field(min_length=1, max_length=MOST_OTHERS)
+    examples: list[Example] = Field(min_length=3, max_length=MOST_EXAMPLES)
     queries: QuerySeeds
     checks: list[Check] = Field(
-        default_factory=list, description="Exact, cheap rewards, blended with the judge."
+        default_factory=list,
+        max_length=MOST_OTHERS,
+        description="Exact, cheap rewards, blended with the judge.",
     )
     expect: Literal["up", "down", "hold"] = Field(
         default="up", description="Which way a build should move the trait; `diff` gates on it."

@@ -1,6 +1,6 @@
 """How fast the engine is, as ratios to what a user would pick instead, in one run.
 
-    python tests/benchmarks/speed.py [generate] [rank] [dpo] [start]
+    python tests/benchmarks/speed.py [generate] [rank] [dpo] [start] [check]
 
 Everything runs on the bundled model and the shipped `curious` trait; ours and the other take turns,
 and the table shows the median of the rounds.
@@ -25,6 +25,7 @@ from character.models.checkpoint import open_checkpoint
 from character.models.folders import model_folder
 from character.models.loading import load_local
 from character.models.local import LocalModel
+from character.shipped import shipped
 from character.spec.demonstrations import demonstrations
 from character.spec.loading import load_trait
 
@@ -178,18 +179,29 @@ def dpo() -> list[tuple[str, ...]]:
 
 def start() -> list[tuple[str, ...]]:
     """Seconds until `python -m character --help` has answered."""
+    return [("s, python -m character --help", _answered("--help"), "", "", "<= 0.3")]
+
+
+def check() -> list[tuple[str, ...]]:
+    """Seconds until ten trait files have been checked, without a model."""
+    files = sorted(str(path) for path in shipped("traits").glob("*.yaml"))[:10]
+    return [("s, check of ten files", _answered("check", *files), "", "", "<= 0.5")]
+
+
+def _answered(*arguments: str) -> str:
+    """Median of seven processes, in seconds."""
     times = []
     for _ in range(7):
         begun = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             subprocess.run(
-                [sys.executable, "-m", "character", "--help"],
+                [sys.executable, "-m", "character", *arguments],
                 capture_output=True,
                 check=True,
                 cwd=folder,
             )
         times.append(time.perf_counter() - begun)
-    return [("s, python -m character --help", f"{statistics.median(times):.2f}", "", "", "<= 0.3")]
+    return f"{statistics.median(times):.2f}"
 
 
 def rates(*sides: Callable[[], float]) -> list[float]:
@@ -209,7 +221,7 @@ def model() -> LocalModel:
     return load_local(NAME)
 
 
-BENCHMARKS = {"generate": generation, "rank": ranking, "dpo": dpo, "start": start}
+BENCHMARKS = {"generate": generation, "rank": ranking, "dpo": dpo, "start": start, "check": check}
 
 if __name__ == "__main__":
     main(sys.argv[1:])
