@@ -86,3 +86,9 @@ def test_an_installed_copy_reads_what_it_carries(elsewhere: Path) -> None:
     spec.loader.exec_module(installed)
     assert installed.shipped("traits").samefile(carried.parent)
     assert installed.find("traits", "curious", ".yaml").samefile(carried)
+
+
+def test_the_guide_beside_the_traits_is_no_trait() -> None:
+    assert (shipped("traits") / "README.md").is_file()
+    assert not [name for name in names("traits", ".yaml") if "README" in name]
+    assert find("traits", "README", ".yaml") is None
