@@ -21,6 +21,7 @@ def main(name: str, about: str, model: str, out: str | None) -> None:
     Every text to be written or read by a person starts with DRAFT; character.check lists them.
     """
     from character.spec.drafts import skeleton
+    from character.spec.json_schema import json_schema_text
     from character.spec.loading import check_id
 
     check_id(name)
@@ -38,6 +39,9 @@ def main(name: str, about: str, model: str, out: str | None) -> None:
         text = skeleton(name, about)
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text, encoding="utf-8")
+    schema = file.parent / "trait.schema.json"  # which the first line names, for editors
+    if not schema.exists():
+        schema.write_text(json_schema_text(), encoding="utf-8")
     click.echo(f"Wrote {file}. What to do: python -m character.check {file}")
 
 

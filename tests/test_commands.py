@@ -311,6 +311,9 @@ def test_new_starts_a_trait_that_check_reads_and_build_refuses() -> None:
     )
     checked = call(check.main, "thrifty")
     assert checked.exit_code == 0 and "warning [draft] statement is a draft" in checked.stdout
+    assert "warning [draft] examples[3].why is a draft" in checked.stdout
+    assert checked.stdout.count("Nobody has written or read it yet") == 1
+    assert json.loads(Path("traits/trait.schema.json").read_text())["title"] == "Trait"
     assert "has 39 texts that are still drafts" in refused(
         build.main, "--traits", "thrifty", "--dry-run"
     )

@@ -20,8 +20,12 @@ VERSION = 1  # of the JSON
 
 
 def findings_text(checked: Checked) -> str:
-    """One finding after the other as a compiler prints them, then what was read and how it went."""
-    lines = [line for finding in checked.findings for line in _lines(finding)]
+    """One finding after the other as a compiler prints them, then what was read and how it went.
+
+    A reason, or a fix, that several findings share is told with the first of them.
+    """
+    told: set[str] = set()
+    lines = [line for finding in checked.findings for line in _lines(finding, told)]
     for source in checked.sources:
         trait = source.trait
         clauses, examples = len(trait.clauses), len(trait.examples)
@@ -34,12 +38,14 @@ def findings_text(checked: Checked) -> str:
         lines += _resolved(path, resolved)
     counts = Counter(finding.rule.severity for finding in checked.findings)
     if counts:
-        told = (
+        amounts = (
             f"{counts[kind]} {kind}{_plural(kind, counts[kind])}"
             for kind in ("error", "warning", "advice")
             if counts[kind]
         )
-        lines.append(f"Found {', '.join(told)}. Every rule and its reason: character.check --rules")
+        lines.append(
+            f"Found {', '.join(amounts)}. Every rule and its reason: character.check --rules"
+        )
     return printable("\n".join(lines))
 
 
@@ -94,12 +100,14 @@ def _resolved(path: Path, resolved: Resolved) -> list[str]:
     return lines
 
 
-def _lines(finding: Finding) -> list[str]:
+def _lines(finding: Finding, told: set[str]) -> list[str]:
     place = f"{finding.path}:{finding.line}:{finding.column}"
     first = f"{place}: {finding.rule.severity} [{finding.code}] {finding.what}"
     if not finding.fix:
         return [first]
-    return [first, f"    {finding.rule.why}", f"    {finding.fix}"]
+    new = [text for text in (finding.rule.why, finding.fix) if text not in told]
+    told.update(new)
+    return [first, *(f"    {text}" for text in new)]
 
 
 def _plural(kind: str, count: int) -> str:

@@ -19,7 +19,7 @@ SCHEMA_LINE = "# yaml-language-server: $schema=./trait.schema.json\n"
 
 COMMENTS = {  # above each key of the skeleton
     "statement": "First person: what the model would say of itself.",
-    "opposite": "The other pole, in the same voice. It steers and judges as much as the statement.",
+    "opposite": "The other pole, in the same voice; the bad replies below show it.",
     "rationale": "Why we want it, and how it goes wrong. For people.",
     "applies": "Where the trait should show, and where it must not.",
     "clauses": "One behaviour each, that a single reply can show. Every clause needs an example.",

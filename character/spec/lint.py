@@ -20,7 +20,7 @@ from character.errors import SpecError
 from character.shipped import find
 from character.spec.constitution_file import Resolved, is_constitution, resolve
 from character.spec.drafts import MARK, drafts_of
-from character.spec.loading import FaultyTraitError, Source, read_trait
+from character.spec.loading import FaultyTraitError, Source, place_name, read_trait
 from character.spec.rules import EXAMPLES, RULES, SEEDS, Rule, Severity
 from character.spec.schema import Check, Contains, Example, Lacks, MaxWords, MinWords, Trait
 from character.yaml_file import at, descend
@@ -120,7 +120,7 @@ def lint_together(sources: Sequence[Source]) -> list[Finding]:
 
 def _draft(source: Source, place: Place) -> Finding:
     fix = f"Write it, or read what a model wrote; then take the word {MARK} away."
-    return finding_at(source, "draft", place, f"{place[-1]} is a draft", fix)
+    return finding_at(source, "draft", place, f"{place_name(place)} is a draft", fix)
 
 
 def _clauses(source: Source) -> Iterator[Finding]:

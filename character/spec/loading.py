@@ -103,7 +103,7 @@ def _explain(root: yaml.MappingNode, error: ErrorDetails) -> Fault:
     """One pydantic error in plain words, at its place in the file."""
     kind, location = error["type"], _location(error)
     key, value = descend(root, location)
-    name = _name(location)
+    name = place_name(location)
     if kind == "extra_forbidden":
         return at(key.start_mark, f"{name}: unknown key.{_known_keys(error)}")
     if kind in ("missing", "union_tag_not_found"):
@@ -129,7 +129,7 @@ def _location(error: ErrorDetails) -> tuple[int | str, ...]:
     return location
 
 
-def _name(location: tuple[int | str, ...]) -> str:
+def place_name(location: tuple[int | str, ...]) -> str:
     """("examples", 2, "good") as people write it: examples[2].good."""
     parts = (f"[{part}]" if isinstance(part, int) else f".{shorten(part)}" for part in location)
     return "".join(parts).removeprefix(".")
