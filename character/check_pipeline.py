@@ -48,7 +48,7 @@ T = TypeVar("T")
 def measure(sources: Sequence[Source], model: ChatModel, reporter: Reporter) -> Measured:
     """Measure every trait that is written, and every two of them on each other."""
     started = time.monotonic()
-    bench = Bench("likelihood", judge_of("likelihood", model), model, SIZES)
+    bench = Bench(("likelihood",), judge_of("likelihood", model), model, SIZES)
     by_id = {source.trait.id: source.trait for source in sources}
     plants = cache(lambda name: tuple(plants_for(by_id[name], bench, reporter)))
     found = [_measures(trait, bench, plants, model, reporter) for trait in by_id.values()]
