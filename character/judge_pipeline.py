@@ -58,11 +58,22 @@ def card_of(
 
     Raises SpecError when the writer makes too few queries of the trait's seed messages.
     """
-    identity = card_id(trait, bench)
-    if not again and (kept := read_card(identity)):
+    if not again and (kept := read_card(card_id(trait, bench))):
         return kept, None
     started = time.monotonic()
     planted = plants_for(trait, bench, reporter)
+    return card_from(trait, bench, planted, reporter, started), planted
+
+
+def card_from(
+    trait: Trait,
+    bench: Bench,
+    planted: Sequence[Planted],
+    reporter: Reporter,
+    started: float | None = None,
+) -> Card:
+    """A card from the bench's plants, which several kinds of judge can share; it is kept."""
+    started = time.monotonic() if started is None else started
     tried = attacks(trait, exchanges(planted))
     count = min(bench.config.attacks, len(tried))
     chosen = [tried[k * len(tried) // count] for k in range(count)]
@@ -72,7 +83,7 @@ def card_of(
         )
     seconds = time.monotonic() - started
     card = Card(
-        identity,
+        card_id(trait, bench),
         trait.id,
         bench.judge.name,
         bench.planter.name,
@@ -82,7 +93,7 @@ def card_of(
         seconds,
     )
     keep_card(card)
-    return card, planted
+    return card
 
 
 def seats_of(

@@ -19,7 +19,7 @@ import yaml
 from rich.console import Console
 
 from character.judge_job import config_of
-from character.judge_pipeline import Bench, card_of, plants_for
+from character.judge_pipeline import Bench, card_from, card_id, plants_for, read_card
 from character.judging.asked import Asked
 from character.judging.attacks import attacks
 from character.judging.card import Card, Test
@@ -57,8 +57,9 @@ def main(judges: list[str], traits: list[str], config: CardConfig) -> None:
             near = embedder(reporter.say) if kind == "embedding" else None
             judge = judge_of(kind, model, near)  # type: ignore[arg-type]
             bench = Bench((kind,), judge, model, config)  # type: ignore[arg-type]
-            card, made = card_of(trait, bench, reporter)
-            planted = planted or made or plants_for(trait, bench, reporter)
+            planted = planted or plants_for(trait, bench, reporter)
+            kept = read_card(card_id(trait, bench))
+            card = kept or card_from(trait, bench, planted, reporter)
             unseen = _unseen(judge, trait, planted, card.band)
             print(f"| {kind} | {name} | {' | '.join(cells(card, unseen))} |", flush=True)
 
