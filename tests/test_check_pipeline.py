@@ -149,7 +149,7 @@ def test_what_was_measured_is_kept(tmp_path: Path) -> None:
 def test_a_builds_card_serves(tmp_path: Path) -> None:
     found = checked(a_file(tmp_path))
     trait = found.sources[0].trait
-    bench = Bench("likelihood", judge_of("likelihood", Model()), Model(), CardConfig())
+    bench = Bench(("likelihood",), judge_of("likelihood", Model()), Model(), CardConfig())
     card, _ = card_of(trait, bench, quiet())
     (one,) = measure(found.sources, Model(), quiet()).traits
     assert one.tests[0].count == card.test("planted order").count == 100

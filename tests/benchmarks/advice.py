@@ -26,7 +26,7 @@ from scipy import stats
 
 from character.data.queries import QueriesConfig, write_queries, yield_of
 from character.intervals import wilson
-from character.judging.card import preference_of
+from character.judging.asked import preference_of
 from character.judging.checks import check_reply
 from character.judging.judge import ByValue, Contest, Said
 from character.judging.kinds import UNITS
