@@ -20,9 +20,10 @@ from character.diff_pipeline import new_suite
 from character.diffing.config import DiffConfig, SuiteConfig
 from character.diffing.suite import Suite, make_suite
 from character.diffing.verdicts import Gate
+from character.errors import ModelError
 from character.judging.config import CardConfig
 from character.judging.plants import PlantsConfig
-from character.models.base import Choice, Conversation, Sampling
+from character.models.base import Choice, Conversation, Generation, OnDone, Request, Sampling
 from character.models.fake import ScriptedModel
 from character.models.served import Tally
 from character.rows import Answer, Measurement, Query, content_id
@@ -240,6 +241,93 @@ def test_what_an_examiner_elsewhere_does_not_answer_is_missing_on_both_sides(
     (trait,) = [r for r in page["results"] if r["name"] == "trait/asking"]
     assert trait["missing"] == [2, 2]  # numbers 7 and 17
     assert trait["verdict"] in ("INCONCLUSIVE", "UNMEASURABLE")
+
+
+class Failing(ScriptedModel):
+    """A server that answers so many batches and is gone; `left` None answers all."""
+
+    def __init__(self, left: int | None, text: str = "Water them in spring.") -> None:
+        super().__init__(lambda request: text, name="http://far/v1#m")
+        self.left = left
+
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling, on_done: OnDone = lambda count: None
+    ) -> list[Generation]:
+        if self.left == 0:
+            raise ModelError("the server is gone")
+        self.left = None if self.left is None else self.left - 1
+        return super().generate(requests, sampling, on_done)
+
+    def tally(self) -> Tally:
+        return Tally(self.name, {}, {}, 0.0, 0)
+
+    def close(self) -> None: ...
+
+
+def test_a_diff_whose_endpoint_crashed_goes_on_where_it_was(
+    tiny_folder: Path,
+    suite: Suite,
+    small_trait: Trait,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job = job_of(tiny_folder, tiny_folder, suite, small_trait, tmp_path / "crashed")
+    job = replace(job, new=Version("far", "http://far/v1#m"), panel=())
+    monkeypatch.setattr("character.opened.load_served", lambda *_: Failing(3))
+    with pytest.raises(ModelError, match="is gone"):
+        run(job)
+    with Store(job.folder / "character.duckdb", read_only=True) as store:
+        before = store.all(Answer)
+    assert {"old", "new"} == {a.subject for a in before}  # some of NEW's strata are kept
+    assert not (job.folder / "report.html").exists()  # and nothing reads as a verdict
+    whole = Failing(None)
+    monkeypatch.setattr("character.opened.load_served", lambda *_: whole)
+    run(job)
+    plain = [request.conversation for request in whole.requests if len(request.conversation) == 1]
+    asked = {message.content for (message,) in plain}
+    answered = {a.prompt for a in before if a.subject == "new" and a.query_id in
+                {item.id for item in suite.of("on_trait")}}  # fmt: skip
+    assert answered and not asked & answered  # what had been answered is not asked again
+    with Store(job.folder / "character.duckdb", read_only=True) as store:
+        assert {a.id for a in before} < {a.id for a in store.all(Answer)}
+
+
+def test_a_version_that_answers_nothing_is_invalid(
+    tiny_folder: Path,
+    suite: Suite,
+    small_trait: Trait,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Silent(Failing):
+        def generate(
+            self,
+            requests: Sequence[Request],
+            sampling: Sampling,
+            on_done: OnDone = lambda count: None,
+        ) -> list[Generation]:
+            return [Generation("", 0, "failed", failure="timed out") for _ in requests]
+
+    job = job_of(tiny_folder, tiny_folder, suite, small_trait, tmp_path / "silent")
+    job = replace(job, new=Version("far", "http://far/v1#m"), panel=())
+    monkeypatch.setattr("character.opened.load_served", lambda *_: Silent(None))
+    code, told = run(job)
+    assert code == 3 and "NEW answered nothing: timed out" in " ".join(told.split())
+    page = json.loads((job.folder / "diff.json").read_text())
+    assert not {r["verdict"] for r in page["results"]} & {"HELD", "INTENDED"}
+
+
+def test_one_side_with_few_rows_never_passes(
+    tiny_folder: Path, suite: Suite, small_trait: Trait, tmp_path: Path
+) -> None:
+    saved = tmp_path / "new.jsonl"
+    row = {"id": suite.of("on_trait")[0].id, "reply": "Water them in spring."}
+    saved.write_text(json.dumps(row) + "\n")
+    job = job_of(tiny_folder, tiny_folder, suite, small_trait, tmp_path / "few")
+    code, _ = run(replace(job, new=Version(str(saved), saved=saved), panel=()))
+    page = json.loads((tmp_path / "few" / "diff.json").read_text())
+    assert code in (2, 3)
+    assert {r["verdict"] for r in page["results"]} <= {"INCONCLUSIVE", "UNMEASURABLE"}
 
 
 def test_discovery_looks_with_every_model_that_is_named_and_says_what_it_did_not_look_for(

@@ -10,6 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
+from scipy.special import expit
+from statsmodels.genmod.families import Binomial
+from statsmodels.genmod.generalized_linear_model import GLM
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
@@ -186,6 +189,28 @@ def test_a_judge_that_likes_length_moves_nothing_at_equal_length() -> None:
         adjusted += found is not None and found.p <= 0.05
     assert raw / 200 > 0.3
     assert adjusted / 200 <= 0.09
+
+
+@pytest.mark.parametrize("theta", [-0.6, 0.0, 0.2, 0.6])
+def test_net_preference_at_equal_length_is_alpaca_evals_length_controlled_win_rate(
+    theta: float,
+) -> None:
+    """2 LC - 1, up to the link: theirs is logistic, ours the identity.
+
+    Theirs (Dubois et al. 2024, equation 2, without the difficulty of the instruction, which has
+    mean 0): logit P(win) = theta + phi tanh(length difference / its standard deviation), and the
+    win rate with the length term set to 0. Ours divides by the root mean square instead, so that
+    it is odd in (OLD, NEW) also where NEW is longer on average.
+    """
+    longer = 15 + 40 * noise(5, 800)
+    true = expit(theta + 0.9 * np.tanh(longer / longer.std()) + 0.3 * noise(6, 800))
+    wins = np.clip(true + 0.1 * noise(7, 800), 0.01, 0.99)  # a judge's probabilities
+    design = np.column_stack([np.ones(800), np.tanh(longer / longer.std())])
+    theirs = float(expit(GLM(wins, design, Binomial()).fit().params[0]))
+    ours = at_equal_style(2 * wins - 1, longer)
+    assert ours is not None
+    assert (1 + ours.value) / 2 == pytest.approx(theirs, abs=0.015)
+    assert abs(wins.mean() - theirs) > 0.03  # unadjusted it is not
 
 
 def test_style_that_never_differs_is_left_out_and_few_queries_are_refused() -> None:
