@@ -15,7 +15,7 @@ from character.judging.judge import Contest, Judge, Outcome
 from character.judging.plants import Planted
 from character.spec.schema import Trait
 
-AMBIGUOUS = 0.25  # lower end of the share of split verdicts; shipped traits stay far below
+AMBIGUOUS = 0.25  # lower end of the share of split verdicts
 
 
 @dataclass(frozen=True, slots=True)
