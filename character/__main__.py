@@ -13,6 +13,7 @@ COMMANDS = {
     "check": "Read trait files and say everything that is wrong with them.",
     "convert": "Import and export the trait formats of other projects.",
     "diff": "Say what changed between two versions, and whether it may ship.",
+    "export": "Write a trained character as an adapter, merged, quantised, or for a hub.",
     "history": "Show the trend of each trait over blessed versions.",
     "judge": "Try judges on planted replies, and make their cards.",
     "new": "Start a trait file: a skeleton, or a model's draft.",

@@ -9,6 +9,7 @@ from typing import Any
 
 from character.data.queries import yield_of
 from character.diffing.outcome import BASE, TRAINED, contrast_metric, outcome_of
+from character.folder import record_of
 from character.job import Job
 from character.judge_pipeline import cards_in
 from character.judging.card import Card, clauses_at_chance
@@ -47,14 +48,7 @@ JUDGE_CARD = "judge-card.html"
 
 def finish(job: Job, run: Run) -> Report:
     """Write report.html, the cards and run.json, and print how it went."""
-    report = gather(
-        job,
-        run.store,
-        run.recorded(ASKED),
-        cards_in(run.recorded(CARDS)),
-        read_card(run.folder / "reward_model"),
-        guarded_in(run.recorded(GUARDED)),
-    )
+    report = report_of(job, run.store)
     if report.judge_cards:
         (run.folder / JUDGE_CARD).write_text(cards_page(report.judge_cards), encoding="utf-8")
     (run.folder / REPORT).write_text(render_report(report), encoding="utf-8")
@@ -75,6 +69,19 @@ def finish(job: Job, run: Run) -> Report:
     run.tidy()
     run.reporter.console.print(outcome_table(report))
     return report
+
+
+def report_of(job: Job, store: Store) -> Report:
+    """All that the job's run folder has to show, from its record and its store."""
+    record = record_of(job.folder)
+    return gather(
+        job,
+        store,
+        record.get(ASKED),
+        cards_in(record.get(CARDS)),
+        read_card(job.folder / "reward_model"),
+        guarded_in(record.get(GUARDED)),
+    )
 
 
 def gather(

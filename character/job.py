@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from pydantic import ValidationError
 from rich.console import Console
 
 from character import prompts
 from character.data.queries import TEMPLATES
-from character.errors import RecipeError, ResourceError, SpecError
+from character.errors import RecipeError, ResourceError, RunError, SpecError
+from character.folder import constitution_of, record_of
 from character.judging.config import NamedJudge
 from character.judging.kinds import NEED_NO_MODEL, NEED_WEIGHTS
 from character.judging.kinds import TEMPLATES as JUDGING
@@ -116,6 +118,27 @@ def _judges(recipe: Recipe) -> tuple[NamedJudge, ...]:
     return judges
 
 
+def job_of(run: Path) -> Job:
+    """The job that a run folder was built by, from its record.
+
+    Raises RunError when it is none, or when its recipe was for another version of this program.
+    """
+    record = record_of(run)
+    try:
+        recipe = Recipe.model_validate(record["identity"]["recipe"])
+    except ValidationError as error:
+        raise RunError(
+            f"{run} was built with character {record['identity'].get('character')}, whose settings"
+            f" {version('character')} does not know. Use that version, or build again."
+        ) from error
+    constitution = constitution_of(run)
+    names = [f"{member.trait.id}:{member.weight:g}" for member in constitution.members]
+    command = record.get("command") or shlex.join(
+        ["python", "-m", "character.build", "--traits", *names]
+    )
+    return Job(constitution, recipe, run, STAGES[-1], record["identity"], command)
+
+
 def check_resources(folder: Path) -> None:
     """Refuse to start what cannot be finished. Raises ResourceError."""
     free = psutil.virtual_memory().available / 1e9
@@ -146,7 +169,7 @@ def run_job(
     from character.run import Run
 
     with Run.open(job.folder, job.identity, Reporter(console)) as run:
-        run.record(spec=job.constitution.plain)
+        run.record(spec=job.constitution.plain, command=job.command)
         if not job.constitution.helpfulness_first:
             run.reporter.say(HELPLESS)
         build(job.constitution, job.recipe, run, job.until, cap, accept_judge)

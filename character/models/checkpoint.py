@@ -93,11 +93,12 @@ def _open_weights(folder: Path) -> PreTrainedModel:
     from transformers import AutoModelForCausalLM
 
     device, dtype = hardware()
+    own = "quantization_config" in (folder / "config.json").read_text(encoding="utf-8")
     loader: Any = AutoModelForCausalLM  # its annotations forget output_loading_info
     with _explaining(folder):
         model, loaded = loader.from_pretrained(
             folder,
-            dtype=dtype,
+            dtype="auto" if own else dtype,  # what is quantised has the precision it was made in
             use_safetensors=True,
             trust_remote_code=False,
             local_files_only=True,

@@ -5,17 +5,19 @@ What people and models wrote is escaped, so that it stays text wherever the card
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
-import yaml
 from huggingface_hub import DatasetCardData, ModelCardData
 
+from character.diffing.kept import Kept
 from character.diffing.outcome import SUBJECTS, Line
 from character.models.bundled import BUNDLED
 from character.models.names import HUB_ID
 from character.report.content import Report
+from character.report.forms import FORMS, kept_table, loading
+from character.report.markdown import as_yaml, bullets, code, document, escaped, fence, table
 from character.report.printable import printable
 from character.report.terminal import (
     MISSING,
@@ -41,6 +43,9 @@ from character.training.reward_card import RewardCard
 BUNDLED_HUB_IDS = {"smollm2-135m": "HuggingFaceTB/SmolLM2-135M-Instruct"}
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
+ON_DISK = 'from datasets import load_from_disk\n\npairs = load_from_disk("dataset")'
+PARQUET = 'from datasets import load_dataset\n\npairs = load_dataset(".")'
+
 LINEAGE = {
     "prompt": "the query, as one user message",
     "chosen": "the better reply, as one assistant message",
@@ -55,25 +60,28 @@ LINEAGE = {
     "rejected_id": "the other reply, in the run's database",
 }
 
-_MARKUP = re.compile(r"([\\`*_\[\]<>#|~$])")
 
+def model_card(report: Report, form: str = "", kept: tuple[Kept, ...] = ()) -> str:
+    """README.md of the policy in a form of `forms.FORMS`, with what was measured of it.
 
-def model_card(report: Report) -> str:
-    """README.md of the policy: the adapter lies beside it, the merged model in `merged`."""
-    base = _hub_id(report.base_model)
+    Without a form that of a run's own folder: the adapter lies beside it, the merged model in
+    `merged`.
+    """
+    base = hub_id(report.base_model)
+    shipped = FORMS[form or "adapter"]
     data = ModelCardData(
         base_model=base,
-        base_model_relation="adapter" if base else None,
-        library_name="peft",
+        base_model_relation=shipped.relation if base else None,
+        library_name=shipped.library,
         license=_licence(report.base_model),
         pipeline_tag="text-generation",
         tags=["character", "lora", "trl", *(trait.id for trait in report.constitution.traits)],
     )
-    return _card(
+    return document(
         data.to_yaml(),
         f"# {_title(report)}",
         *_smoke(report),
-        _text(headline(report)),
+        escaped(headline(report)),
         "## Intended behaviour",
         *(_behaviour(trait) for trait in report.constitution.traits),
         "## Measured behaviour",
@@ -84,29 +92,39 @@ def model_card(report: Report) -> str:
         _shares(report),
         "## Side effects",
         _side_effects(report),
+        *(kept_table(kept) if form else ()),
         *_reward_model(report.reward_card),
+        "## Judge",
+        _judge_status(report),
         "## Data",
-        f"Queries were written by {_code(_role(report, 'writer'))}, replies by "
-        f"{_code(report.base_model)}, and ranked by {_code(report.judge)}. No person labelled "
+        f"Queries were written by {code(_role(report, 'writer'))}, replies by "
+        f"{code(report.base_model)}, and ranked by {code(report.judge)}. No person labelled "
         "anything. The generated data is CC0-1.0, like the traits.",
         _funnel(report),
         "## Training",
-        f"Recipe “{_text(report.recipe_title)}”, seed {report.seed}. Made with "
-        f"{_text(', '.join(f'{name} {version}' for name, version in report.versions.items()))}:",
-        _fence(report.command, "bash"),
-        _fence(_yaml(report.recipe.get("training", {})), "yaml"),
-        *(_text(told) for told in (report.ppo.told if report.ppo else ())),
+        f"Recipe “{escaped(report.recipe_title)}”, seed {report.seed}. Made with "
+        f"{escaped(', '.join(f'{name} {version}' for name, version in report.versions.items()))}:",
+        fence(report.command, "bash"),
+        fence(as_yaml(report.recipe.get("training", {})), "yaml"),
+        *(escaped(told) for told in (report.ppo.told if report.ppo else ())),
         "## Cost",
         _cost(report),
         "## How to load",
-        _loading(report),
+        loading(form) if form else _loading(report),
+        "## Licences",
+        _licences(report),
         "## Limitations",
-        _bullets(_limitations(report)),
+        bullets(_limitations(report)),
     )
 
 
-def dataset_card(report: Report, counts: Mapping[str, int]) -> str:
-    """README.md of the pairs; `counts` holds the pairs of each split."""
+def dataset_card(
+    report: Report, counts: Mapping[str, int], files: Mapping[str, str] | None = None
+) -> str:
+    """README.md of the pairs; `counts` holds the pairs of each split.
+
+    `files` has the Parquet file of each split; without, they are as a run's own folder has them.
+    """
     total = sum(counts.values())
     data = DatasetCardData(
         license="cc0-1.0",
@@ -114,43 +132,48 @@ def dataset_card(report: Report, counts: Mapping[str, int]) -> str:
         size_categories=[next((name for most, name in SIZES if total < most), "n>1M")],
         tags=["character", "dpo", "preference", "synthetic"],
         task_categories=["text-generation"],
+        **({"configs": [_config(files)]} if files else {}),
     )
-    return _card(
+    return document(
         data.to_yaml(),
         f"# Preference pairs for {_title(report)}",
         *_smoke(report),
         f"{total:,} pairs of replies to the same query, in TRL's preference format.",
-        _table(("split", "pairs"), [(_text(name), f"{n:,}") for name, n in counts.items()]),
+        table(("split", "pairs"), [(escaped(name), f"{n:,}") for name, n in counts.items()]),
         "## What the traits ask for",
         *(_behaviour(trait) for trait in report.constitution.traits),
         "## Columns",
         "The last four keep the lineage: from a pair back to the clause it was made for.",
-        _table(("column", "content"), [(_code(name), told) for name, told in LINEAGE.items()]),
+        table(("column", "content"), [(code(name), told) for name, told in LINEAGE.items()]),
         "## How it was made",
-        f"Queries were written by {_code(_role(report, 'writer'))}, replies by "
-        f"{_code(report.base_model)}, some of them steered with the traits' examples, and ranked "
-        f"by {_code(report.judge)}. No person labelled anything. Queries that resemble each other "
+        f"Queries were written by {code(_role(report, 'writer'))}, replies by "
+        f"{code(report.base_model)}, some of them steered with the traits' examples, and ranked "
+        f"by {code(report.judge)}. No person labelled anything. Queries that resemble each other "
         "are in the same split.",
         _funnel(report),
-        _fence(report.command, "bash"),
+        fence(report.command, "bash"),
         "## How to load",
-        _fence(
-            'from datasets import load_from_disk\n\npairs = load_from_disk("dataset")', "python"
-        ),
+        fence(PARQUET if files else ON_DISK, "python"),
         "## Licence",
         "The pairs are generated text and are released as CC0-1.0, like the traits. The terms of "
-        f"{_code(report.base_model)} apply to what it wrote, where they claim to.",
+        f"{code(report.base_model)} apply to what it wrote, where they claim to.",
         "## Limitations",
-        _bullets(_data_limitations(report)),
+        bullets(_data_limitations(report)),
     )
 
 
+def _config(files: Mapping[str, str]) -> dict[str, Any]:
+    """Which files a Hub shows as which split."""
+    parts = [{"split": split, "path": path} for split, path in files.items()]
+    return {"config_name": "default", "data_files": parts}
+
+
 def _behaviour(trait: Trait) -> str:
-    parts = [f"### {_text(trait.title)}", f"> {_text(trait.statement)}"]
-    parts.append(_bullets(_text(clause.text) for clause in trait.clauses))
+    parts = [f"### {escaped(trait.title)}", f"> {escaped(trait.statement)}"]
+    parts.append(bullets(escaped(clause.text) for clause in trait.clauses))
     for title, places in (("Shows when", trait.applies.when), ("Unless", trait.applies.unless)):
         if places:
-            parts += [f"{title}:", _bullets(map(_text, places))]
+            parts += [f"{title}:", bullets(map(escaped, places))]
     return "\n\n".join(parts)
 
 
@@ -158,37 +181,37 @@ def _measures(report: Report) -> str:
     lines = [*(trait.contrast for trait in report.outcome.traits), *report.outcome.quality]
     rows = [
         (
-            _text(line.label) + ("" if line.unit == "share" else f" ({line.unit})"),
+            escaped(line.label) + ("" if line.unit == "share" else f" ({line.unit})"),
             *(_level(line, subject) for subject in SUBJECTS),
             _change(line),
-            _text(line.bar) or "none",
+            escaped(line.bar) or "none",
             verdict_of(line),
         )
         for line in lines
     ]
-    return _table(("measure", *SUBJECTS, "change", "bar", "holds?"), rows)
+    return table(("measure", *SUBJECTS, "change", "bar", "holds?"), rows)
 
 
 def _shares(report: Report) -> str:
-    return "Share of the way from plain to prompted:\n\n" + _bullets(
-        f"{_text(trait.title)}: {share_text(trait)}" for trait in report.outcome.traits
+    return "Share of the way from plain to prompted:\n\n" + bullets(
+        f"{escaped(trait.title)}: {share_text(trait)}" for trait in report.outcome.traits
     )
 
 
 def _side_effects(report: Report) -> str:
     """Every bar that was missed or could not be measured, and where a trait spills over."""
     found = [
-        f"**{verdict_of(line)}**: {_text(line.label)}, {_level(line, 'base')} to "
-        f"{_level(line, 'trained')}, change {_change(line)} (bar: {_text(line.bar)})"
+        f"**{verdict_of(line)}**: {escaped(line.label)}, {_level(line, 'base')} to "
+        f"{_level(line, 'trained')}, change {_change(line)} (bar: {escaped(line.bar)})"
         for line in (*lines_of(report, "missed"), *lines_of(report, "missing"))
     ]
     for trait in report.outcome.traits:
         found.append(
-            f"{_text(trait.title)} where it must not show: {spill_text(trait.unless)}, "
+            f"{escaped(trait.title)} where it must not show: {spill_text(trait.unless)}, "
             f"change {_change(trait.unless)}"
         )
     held = "" if lines_of(report, "missed") else "Every bar that could be measured holds.\n\n"
-    return held + _bullets(found)
+    return held + bullets(found)
 
 
 def _reward_model(card: RewardCard | None) -> list[str]:
@@ -197,13 +220,13 @@ def _reward_model(card: RewardCard | None) -> list[str]:
         return []
     told = "Every required test holds: it may drive PPO."
     if not card.may_drive:
-        told = f"It may not drive PPO: {_text('; '.join(card.refusals))}."
+        told = f"It may not drive PPO: {escaped('; '.join(card.refusals))}."
     rows = [
         (
-            _text(test.name) + (f" ({_text(test.note)})" if test.note else ""),
+            escaped(test.name) + (f" ({escaped(test.note)})" if test.note else ""),
             f"{test.shown} {test.interval}".strip() or test.verdict,
             str(test.count or ""),
-            _text(test.bar) + (", required" if test.required else ""),
+            escaped(test.bar) + (", required" if test.required else ""),
             test.verdict,
         )
         for test in card.tests
@@ -211,25 +234,25 @@ def _reward_model(card: RewardCard | None) -> list[str]:
     return [
         "## Reward model",
         f"Tried on {card.pairs} pairs of held-out queries. {told}",
-        _table(("test", "value", "of", "bar", "holds?"), rows),
+        table(("test", "value", "of", "bar", "holds?"), rows),
     ]
 
 
 def _funnel(report: Report) -> str:
     rows = []
     for step in report.funnel:
-        lost = [f"{_text(reason)}: {count:,}" for reason, count in step.lost.items() if count]
-        rows.append((_text(step.stage), f"{step.kept:,}", "; ".join(lost) or "none"))
-    return _table(("stage", "kept", "lost or marked, and why"), rows)
+        lost = [f"{escaped(reason)}: {count:,}" for reason, count in step.lost.items() if count]
+        rows.append((escaped(step.stage), f"{step.kept:,}", "; ".join(lost) or "none"))
+    return table(("stage", "kept", "lost or marked, and why"), rows)
 
 
 def _cost(report: Report) -> str:
     if not report.costs:
         return f"{MISSING}."
-    stages = [f"{_text(cost.stage)}: {seconds_text(cost.seconds)}" for cost in report.costs]
+    stages = [f"{escaped(cost.stage)}: {seconds_text(cost.seconds)}" for cost in report.costs]
     return (
         f"{minutes_text(report.seconds)} in all, peak memory {memory_text(report.peak_bytes)}.\n\n"
-        + _bullets(stages)
+        + bullets(stages)
     )
 
 
@@ -246,13 +269,33 @@ def _loading(report: Report) -> str:
     return "\n\n".join(
         (
             "Merged, which is complete in itself:",
-            _fence(merged, "python"),
+            fence(merged, "python"),
             "As an adapter on the base model that `adapter_config.json` names:",
-            _fence(adapter, "python"),
+            fence(adapter, "python"),
             "Beside the base model, in a terminal:",
-            _fence(chat_command(report), "bash"),
+            fence(chat_command(report), "bash"),
         )
     )
+
+
+def _licences(report: Report) -> str:
+    base, licence = code(report.base_model), _licence(report.base_model)
+    weights = f"{licence.capitalize()}, as {base}" if licence else f"the licence of {base} applies"
+    return bullets((f"Weights: {weights}.", "Traits, queries, replies and pairs: CC0-1.0."))
+
+
+def _judge_status(report: Report) -> str:
+    """Whether the judge earned its place, trait by trait."""
+    judge = code(report.judge)
+    if not report.judge_cards:
+        return f"No card was made of {judge}: how far its rankings can be trusted is not known."
+    rows = []
+    for card in report.judge_cards:
+        verdict = "below its bars, accepted by hand" if card.refusals else "above its bars"
+        missed = ", ".join(test.name for test in card.tests if test.passed is False)
+        rows.append((code(card.trait), verdict, escaped(missed) or "none"))
+    tried = f"{judge} was tried on planted replies, whose order is known from how they were made."
+    return f"{tried}\n\n" + table(("trait", "judge", "tests it missed"), rows)
 
 
 def _limitations(report: Report) -> list[str]:
@@ -265,7 +308,7 @@ def _limitations(report: Report) -> list[str]:
             "on the Hub; use the merged model to get exactly what was measured.",
         ]
     else:
-        found.append(f"Every limit of {_code(report.base_model)} remains.")
+        found.append(f"Every limit of {code(report.base_model)} remains.")
     return [
         *found,
         "Replies were measured at first turns and in the languages of the queries. Longer "
@@ -285,18 +328,18 @@ def _data_limitations(report: Report) -> list[str]:
 def _judged(report: Report) -> str:
     if report.measured_by:
         circular = (
-            f"{_code(report.judge)} ranked the training pairs, and {_code(report.measured_by)} "
+            f"{code(report.judge)} ranked the training pairs, and {code(report.measured_by)} "
             "measured the movement."
         )
     elif report.base_model in report.judge:
         circular = (
-            f"It is judged by itself: {_code(report.judge)} is the base model, it ranked the "
+            f"It is judged by itself: {code(report.judge)} is the base model, it ranked the "
             "training pairs and it measured the movement. That is circular; the quality measures "
             "and the replies in the report are the check on it."
         )
     else:
         circular = (
-            f"{_code(report.judge)} ranked the training pairs and also measured the movement, so "
+            f"{code(report.judge)} ranked the training pairs and also measured the movement, so "
             "what it overrates is overrated twice."
         )
     return " ".join([circular, *_tried(report)])
@@ -307,7 +350,7 @@ def _tried(report: Report) -> Iterator[str]:
     for card in report.judge_cards:
         required = [test for test in card.tests if test.required and test.interval]
         told = ", ".join(f"{test.name} {test.shown} {test.interval}" for test in required)
-        yield f"On planted replies of {_code(card.trait)}: {told}."
+        yield f"On planted replies of {code(card.trait)}: {told}."
     if report.judge_refused:
         yield "**The judge is below the bars of its card and was accepted by hand.**"
 
@@ -331,7 +374,7 @@ def _plain_title(report: Report) -> str:
 
 
 def _title(report: Report) -> str:
-    return _text(_plain_title(report))
+    return escaped(_plain_title(report))
 
 
 def _role(report: Report, role: str) -> str:
@@ -344,7 +387,7 @@ def _bundled(model: str) -> str | None:
     return name if kind == "bundled" and name in BUNDLED else None
 
 
-def _hub_id(model: str) -> str | None:
+def hub_id(model: str) -> str | None:
     """The model's id on the Hub; None when it has none, as a folder has."""
     bundled = _bundled(model)
     if bundled:
@@ -358,42 +401,3 @@ def _licence(model: str) -> str | None:
     """The bundled model's licence; None elsewhere, where only its maker can say."""
     bundled = _bundled(model)
     return BUNDLED[bundled].licence.lower() if bundled else None
-
-
-def _card(front: str, *parts: str) -> str:
-    return printable("---\n" + front + "\n---\n\n" + "\n\n".join(parts) + "\n")
-
-
-def _text(text: str) -> str:
-    """One line of text with nothing in it that Markdown or HTML would act on."""
-    line = " ".join(text.split()).replace("&", "&amp;")
-    return _MARKUP.sub(r"\\\1", line).replace("\\<", "&lt;")
-
-
-def _code(text: str) -> str:
-    line = " ".join(text.split())
-    marks = "`" * (_longest_run(line) + 1)
-    space = " " if line.startswith("`") or line.endswith("`") else ""
-    return f"{marks}{space}{line}{space}{marks}"
-
-
-def _fence(text: str, language: str) -> str:
-    marks = "`" * max(3, _longest_run(text) + 1)
-    return f"{marks}{language}\n{text.strip()}\n{marks}"
-
-
-def _longest_run(text: str) -> int:
-    return max(map(len, re.findall("`+", text)), default=0)
-
-
-def _bullets(items: Iterable[str]) -> str:
-    return "\n".join(f"- {item}" for item in items)
-
-
-def _table(titles: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [titles, ["---"] * len(titles), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def _yaml(values: object) -> str:
-    return yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
