@@ -20,6 +20,9 @@ DEFAULT, QUICK = "default", "quick"
     help="Trait files or names; NAME:0.5 gives a weight.",
 )
 @click.argument("more", nargs=-1, metavar="")
+@click.option(
+    "--leave-out", multiple=True, metavar="TRAIT", help="Build without this trait of them."
+)
 @click.option("--recipe", default=DEFAULT, show_default=True, help="A recipe's name or file.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one setting.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Seed of every draw.")
@@ -32,6 +35,11 @@ DEFAULT, QUICK = "default", "quick"
     metavar="DOLLARS",
     help="What models behind APIs may cost in all.",
 )
+@click.option(
+    "--optimizer",
+    type=click.Choice(("ppo", "grpo", "rloo")),
+    help="What goes on from DPO, in a recipe that has updates: --recipe ppo.",
+)
 @click.option("--batch", is_flag=True, help="Ask models behind APIs in batches, at half the price.")
 @click.option(
     "--accept-judge", is_flag=True, help="Build with a judge that is below the bars of its card."
@@ -41,6 +49,7 @@ DEFAULT, QUICK = "default", "quick"
 def main(
     first: tuple[str, ...],
     more: tuple[str, ...],
+    leave_out: tuple[str, ...],
     recipe: str,
     settings: tuple[str, ...],
     seed: int | None,
@@ -48,6 +57,7 @@ def main(
     until: str,
     quick: bool,
     max_cost: float | None,
+    optimizer: str | None,
     batch: bool,
     accept_judge: bool,
     dry_run: bool,
@@ -65,7 +75,14 @@ def main(
         settings = (*settings, f"seed={seed}")
     if batch:
         settings = (*settings, "requests.batch=true")
-    job = prepare((*first, *more), QUICK if quick else recipe, settings, out, until)
+    if optimizer:
+        settings = (*settings, f"training.ppo.optimizer={optimizer}")
+    job = prepare((*first, *more), QUICK if quick else recipe, settings, out, until, leave_out)
+    if optimizer and not job.recipe.training.ppo.updates:
+        raise RecipeError(
+            f"--optimizer {optimizer} goes on from DPO, and this recipe makes no updates. Add"
+            " --recipe ppo, or --set training.ppo.updates=30"
+        )
     if dry_run:
         console.print(plan_table(job.planned(), str(job.folder)))
     else:

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from character.diffing.kept import MERGED, SHIFT, Kept, kept
-from character.diffing.measure import Subject, answers_each, ask, count, mean_logprobs, measurement
-from character.diffing.outcome import BASE, TRAINED, contrast_metric
+from character.diffing.measure import Subject, answers_each, mean_logprobs, measurement
+from character.diffing.outcome import BASE, TRAINED
 from character.errors import ModelError
 from character.export_job import RECORD, WEIGHTS, ExportJob
 from character.finish import report_of
 from character.folder import database_of
-from character.judging.judge import Said
-from character.judging.likelihood import contrast
+from character.measuring import held_out, measured
 from character.models.checkpoint import hardware, open_checkpoint
 from character.models.folders import model_folder
 from character.models.gguf_file import Precision, read_gguf, write_gguf
@@ -42,7 +41,7 @@ SPLITS = "data"  # as the Hub looks for them
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class Asked:
     """What the run asked, and what the base model and the merged policy said to it."""
 
     queries: list[Query]
@@ -54,7 +53,7 @@ def export(job: ExportJob, reporter: Reporter) -> None:
     """Make every form beside its place, measure, and move them there when all are whole."""
     with Store(database_of(job.run)) as store:  # which brings an older run up to date
         report = report_of(job.job, store)
-        measured = Measured(store.all(Query), store.all(Answer), store.all(Measurement))
+        asked = Asked(store.all(Query), store.all(Answer), store.all(Measurement))
     with ExitStack() as places:
         parts = {form: places.enter_context(placed(folder)) for form, folder in job.folders.items()}
         for form, part in parts.items():
@@ -63,7 +62,7 @@ def export(job: ExportJob, reporter: Reporter) -> None:
         shipped = {form: part for form, part in parts.items() if form in WEIGHTS}
         found: tuple[Kept, ...] = ()
         if job.measure and (shipped or "hub-folder" in parts):
-            found = _measure(job, shipped, measured, reporter)
+            found = _measure(job, shipped, asked, reporter)
         for form, part in parts.items():
             _finish(form, job, part, report, found)
     for form, folder in job.folders.items():
@@ -154,25 +153,23 @@ def _uploads(folder: Path) -> list[str]:
 
 
 def _measure(
-    job: ExportJob, parts: Mapping[str, Path], measured: Measured, reporter: Reporter
+    job: ExportJob, parts: Mapping[str, Path], asked: Asked, reporter: Reporter
 ) -> tuple[Kept, ...]:
     """The merged policy as the build measured it, the adapter on its base, and each other form."""
     recipe = job.job.recipe
     named = {TRAINED: MERGED, BASE: BASE}
     rows = [
         replace(row, subject=named[row.subject])
-        for row in measured.measurements
+        for row in asked.measurements
         if row.subject in named
     ]
     judge_name = recipe.roles.judge if has_weights(recipe.roles.judge) else recipe.roles.policy
     judge = load_local(judge_name, reporter.say)
     sizes = {MERGED: _megabytes(job.merged)}
-    held = [
-        q for q in measured.queries if q.split == "held_out" and q.kind in ("on_trait", "unless")
-    ]
+    held = held_out(asked.queries)
     theirs = [
         a
-        for a in measured.answers
+        for a in asked.answers
         if a.subject == TRAINED and a.query_id in {query.id for query in held}
     ]
     merged = load_local(f"local:{job.merged}", reporter.say)
@@ -187,7 +184,7 @@ def _measure(
             bar.add(answers)
             del model
     traits = [trait.id for trait in job.job.constitution.traits]
-    return kept(sizes, traits, measured.queries, rows, recipe.measure, recipe.seed)
+    return kept(sizes, traits, asked.queries, rows, recipe.measure, recipe.seed)
 
 
 def _measured(
@@ -200,15 +197,7 @@ def _measured(
     """As the build measures; and how far its likelihoods of the merged policy's answers are from
     what they were there, `before`.
     """
-    recipe = job.job.recipe
-    answers = ask(subject, held, recipe.measure, recipe.seed)
-    rows = count(answers, recipe.measure)
-    known = {query.id for query in held}
-    said = [answer for answer in answers if answer.query_id in known]
-    for trait in job.job.constitution.traits:
-        values = contrast(judge, trait, [Said(a.prompt, a.text, a.ended) for a in said])
-        metric = contrast_metric(trait.id)
-        rows += [measurement(a, metric, v) for a, v in zip(said, values, strict=True)]
+    rows = measured(subject, held, job.job.constitution.traits, judge, job.job.recipe)
     after = mean_logprobs(subject.model, [answer for answer, _ in before])
     for (answer, there), here in zip(before, after, strict=True):
         gap = None if there is None or here is None else abs(here - there)

@@ -57,6 +57,7 @@ def prepare(
     settings: Sequence[str],
     out: str | None,
     until: str,
+    leave_out: Sequence[str] = (),
 ) -> Job:
     """Load and check traits, recipe and models' names; nothing is written.
 
@@ -65,6 +66,8 @@ def prepare(
     if until not in STAGES:
         raise RecipeError(f"--until {until!r} is not a stage. Stages: {', '.join(STAGES)}")
     constitution = load_constitution(traits)
+    for trait_id in leave_out:
+        constitution = constitution.without(trait_id)
     recipe = load_recipe(recipe_name, settings)
     if not constitution.helpfulness_first:
         ranking = recipe.ranking.model_copy(update={"floor": 0.0, "relevance": 0.0})
@@ -100,6 +103,7 @@ def prepare(
     short = content_id(identity)[:8]
     folder = Path(out) if out else Path("runs") / f"{constitution.name}-{short}"
     command = ["python", "-m", "character.build", "--traits", *traits, "--recipe", recipe_name]
+    command += [word for trait_id in leave_out for word in ("--leave-out", trait_id)]
     command += [word for setting in settings for word in ("--set", setting)]
     return Job(constitution, recipe, folder, until, identity, shlex.join(command))
 

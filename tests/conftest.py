@@ -184,3 +184,22 @@ def small_trait() -> Trait:
             "checks": [{"kind": "follow_up_question", "weight": 1}],
         }
     )
+
+
+@pytest.fixture(scope="session")
+def tiny_run(
+    tiny_folder: Path, small_trait: Trait, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A finished build on the tiny model. Do not write to it."""
+    from test_pipeline import Silent, identity_of, recipe_for
+
+    from character.pipeline import build
+    from character.run import Run
+    from character.spec.constitution import Constitution, Member
+
+    constitution, recipe = Constitution((Member(small_trait),)), recipe_for(tiny_folder)
+    folder = tmp_path_factory.mktemp("runs") / "asking-1"
+    with Run.open(folder, identity_of(constitution, recipe), Silent()) as run:
+        run.record(spec=constitution.plain)
+        build(constitution, recipe, run)
+    return folder

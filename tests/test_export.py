@@ -13,15 +13,10 @@ from click.testing import CliRunner
 from datasets import load_dataset, load_from_disk
 from huggingface_hub import DatasetCard, ModelCard
 from peft import AutoPeftModelForCausalLM
-from test_pipeline import Silent, identity_of, recipe_for
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from character.diffing.kept import kept_in
 from character.export import main
-from character.pipeline import build
-from character.run import Run
-from character.spec.constitution import Constitution, Member
-from character.spec.schema import Trait
 
 # peft 0.21 asks transformers 5.23 for a property under its old name
 pytestmark = pytest.mark.filterwarnings("ignore:.(is_)?gradient_checkpointing:FutureWarning")
@@ -31,13 +26,8 @@ needs_torchao = pytest.mark.skipif(find_spec("torchao") is None, reason="torchao
 
 
 @pytest.fixture(scope="module")
-def run(tiny_folder: Path, small_trait: Trait, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    constitution, recipe = Constitution((Member(small_trait),)), recipe_for(tiny_folder)
-    folder = tmp_path_factory.mktemp("runs") / "asking-1"
-    with Run.open(folder, identity_of(constitution, recipe), Silent()) as opened:
-        opened.record(spec=constitution.plain)
-        build(constitution, recipe, opened)
-    return folder
+def run(tiny_run: Path) -> Path:
+    return tiny_run
 
 
 def export(run: Path, out: Path, *forms: str, measure: bool = False) -> str:

@@ -73,7 +73,7 @@ def model_card(report: Report, form: str = "", kept: tuple[Kept, ...] = ()) -> s
         base_model=base,
         base_model_relation=shipped.relation if base else None,
         library_name=shipped.library,
-        license=_licence(report.base_model),
+        license=licence_of(report.base_model),
         pipeline_tag="text-generation",
         tags=["character", "lora", "trl", *(trait.id for trait in report.constitution.traits)],
     )
@@ -279,7 +279,7 @@ def _loading(report: Report) -> str:
 
 
 def _licences(report: Report) -> str:
-    base, licence = code(report.base_model), _licence(report.base_model)
+    base, licence = code(report.base_model), licence_of(report.base_model)
     weights = f"{licence.capitalize()}, as {base}" if licence else f"the licence of {base} applies"
     return bullets((f"Weights: {weights}.", "Traits, queries, replies and pairs: CC0-1.0."))
 
@@ -397,7 +397,7 @@ def hub_id(model: str) -> str | None:
     return name if kind == "local" and HUB_ID.fullmatch(name) and not local else None
 
 
-def _licence(model: str) -> str | None:
+def licence_of(model: str) -> str | None:
     """The bundled model's licence; None elsewhere, where only its maker can say."""
     bundled = _bundled(model)
     return BUNDLED[bundled].licence.lower() if bundled else None

@@ -80,20 +80,21 @@ def _row(kept: Kept) -> list[str]:
     first = kept.form == MERGED  # with which the others are compared
     cells = [kept.form, f"{kept.megabytes:.0f}"]
     for moved in kept.traits:
-        cells.append(_told(moved.contrast, NATS, change_text))
-        cells.append("" if first else _told(moved.share, WAY))
+        cells.append(told(moved.contrast, NATS, change_text))
+        cells.append("" if first else told(moved.share, WAY))
     return [
         *cells,
-        _told(kept.short, POINT),
-        "" if first else _told(kept.short_change, POINT, change_text),
-        "" if first else _told(kept.shift, NATS),
-        _told(kept.tokens, UNITS["tokens"]),
+        told(kept.short, POINT),
+        "" if first else told(kept.short_change, POINT, change_text),
+        "" if first else told(kept.shift, NATS),
+        told(kept.tokens, UNITS["tokens"]),
     ]
 
 
-def _told(
+def told(
     found: Estimate | None,
     unit: Unit,
     text: Callable[[Estimate | None, Unit], str] = level_text,
 ) -> str:
+    """A value, or with `change_text` a change, and its interval."""
     return f"{text(found, unit)} {interval_text(found, unit)}".rstrip()

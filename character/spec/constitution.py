@@ -8,7 +8,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from character.errors import SpecError
@@ -59,6 +59,16 @@ class Constitution:
     @property
     def traits(self) -> tuple[Trait, ...]:
         return tuple(member.trait for member in self.members)
+
+    def without(self, trait_id: str) -> Self:
+        """All but one trait. Raises SpecError when it is not there, or the only one."""
+        left = tuple(member for member in self.members if member.trait.id != trait_id)
+        if len(left) == len(self.members) or not left:
+            raise SpecError(
+                f"{trait_id!r} cannot be left out of {self.name}: "
+                + ("nothing would be left" if not left else "it is not in there")
+            )
+        return replace(self, members=left)
 
     @property
     def name(self) -> str:

@@ -221,6 +221,10 @@ class PpoConfig(BatchConfig):
     """
 
     updates: int = Field(default=0, ge=0, description="0: no PPO.")
+    optimizer: Literal["ppo", "grpo", "rloo"] = Field(
+        default="ppo", description="Ours, or TRL's: those compare replies to one query."
+    )
+    group: int = Field(default=4, ge=2, description="Replies to one query; grpo and rloo.")
     rollouts: int = Field(default=16, ge=1)
     max_tokens: int = Field(default=64, ge=1)
     temperature: float = Field(default=1.0, gt=0, description="Of the policy that is trained.")
@@ -264,6 +268,20 @@ class PpoConfig(BatchConfig):
         default=1.0, ge=0, description="By how much a reply below the floor is under the lowest."
     )
     guards: GuardsConfig = GuardsConfig()
+
+    @model_validator(mode="after")
+    def _whole_groups(self) -> Self:
+        if self.optimizer == "ppo":
+            return self
+        if not self.kl_coefficient:
+            raise ValueError(
+                f"optimizer {self.optimizer} needs kl_coefficient > 0, for example 0.05: nothing"
+                " else holds it to where it started"
+            )
+        for key, size in (("group", self.group), ("batch", self.batch)):
+            if self.rollouts % size:
+                raise ValueError(f"rollouts {self.rollouts} is no multiple of {key} {size}")
+        return self
 
     @model_validator(mode="after")
     def _no_guard_below_the_target(self) -> Self:

@@ -113,19 +113,20 @@ class Guarded:
     """What was broken, with the numbers and the bar; empty when nothing was."""
     unwatched: tuple[str, ...] = ()
     """What could not be looked at from the start, and why."""
+    name: str = "PPO"
 
     @property
     def told(self) -> tuple[str, ...]:
         """In sentences: how it ended, and why."""
         if not self.tripped:
-            return (f"PPO made {self.done} updates and tripped no guard.", *self.unwatched)
+            return (f"{self.name} made {self.done} updates and tripped no guard.", *self.unwatched)
         back = (
-            "is as it was before PPO"
+            f"is as it was before {self.name}"
             if self.kept == 0
             else f"was rolled back to that of update {self.kept}"
         )
         return (
-            f"PPO was stopped after update {self.done} of {self.updates}, and the policy {back}.",
+            f"{self.name} was stopped after update {self.done} of {self.updates}, and the policy {back}.",
             *self.tripped,
             *self.unwatched,
         )

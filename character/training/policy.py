@@ -21,6 +21,7 @@ from character.training.config import PpoConfig, TrainingConfig
 from character.training.dataset import PROBABILITY, pair_weights
 from character.training.distill import distill
 from character.training.dpo import train_dpo
+from character.training.grouped import train_grouped
 from character.training.guards import Guarded
 from character.training.lessons import Lesson, character_lessons
 from character.training.ppo import Watch, train_guarded
@@ -111,9 +112,10 @@ def rewarded_adapter(
     target: Path,
     on_step: OnStep,
 ) -> tuple[list[Step], Guarded]:
-    """Continue the preferred adapter with PPO, under guards; save it, and merged beside it."""
+    """Continue the preferred adapter with PPO or its kin, under guards; save it, and merged too."""
     policy, tokenizer = at_dose(folder, preferred, 1.0)
-    steps, guarded = train_guarded(
+    train = train_guarded if config.optimizer == "ppo" else train_grouped
+    steps, guarded = train(
         policy, tokenizer, queries, reward, watch, config, seed, checkpoints, on_step
     )
     save_policy(policy, tokenizer, target)

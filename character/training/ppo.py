@@ -122,7 +122,7 @@ def train_ppo(
         trainer.update()
         trainer.save(folder / CHECKPOINT)
         on_step(trainer.done, config.updates)
-    return _steps(trainer.log)
+    return steps_from(trainer.log)
 
 
 def train_guarded(
@@ -147,15 +147,15 @@ def train_guarded(
         watch.say(rule)
     trainer = PpoTrainer(policy, tokenizer, queries, reward, config, seed)
     trainer.resume(folder / CHECKPOINT)
-    probes = _read_probes(folder / PROBES)
+    probes = read_probes(folder / PROBES)
     while True:
         if trainer.done % config.guards.every == 0 or trainer.done == config.updates:
             if not probes or probes[-1].update < trainer.done:
                 probes.append(trainer.probe(watch, probes))
-                if not _broken(probes, config):
+                if not broken_rules(probes, config):
                     trainer.save(folder / GOOD)
-                _write_probes(folder / PROBES, probes)  # last: what a kill cuts short is repeated
-            if broken := _broken(probes, config):
+                write_probes(folder / PROBES, probes)  # last: what a kill cuts short is repeated
+            if broken := broken_rules(probes, config):
                 break
         if trainer.done == config.updates:
             break
@@ -184,7 +184,7 @@ def train_guarded(
         for metric, value in probe.numbers().items()
     ]
     stopped = (trainer.done, "guards_tripped", float(len(broken)))
-    return _steps([*trainer.log, *seen, stopped]), guarded
+    return steps_from([*trainer.log, *seen, stopped]), guarded
 
 
 class ValueHead(nn.Module):
@@ -550,21 +550,22 @@ class PpoTrainer:
         return state
 
 
-def _steps(log: Sequence[tuple[int, str, float]]) -> list[Step]:
+def steps_from(log: Sequence[tuple[int, str, float]]) -> list[Step]:
+    """Rows of (update, metric, value)."""
     return [
         Step(content_id("step", STAGE, step, metric), STAGE, step, metric, value)
         for step, metric, value in log
     ]
 
 
-def _broken(probes: Sequence[Probe], config: PpoConfig) -> list[str]:
+def broken_rules(probes: Sequence[Probe], config: PpoConfig) -> list[str]:
     """What the last probe breaks; all before it broke nothing, or there would be no last one."""
     if len(probes) < 2:
         return []
     return tripped(probes[0], probes[-2], probes[-1], config.guards)
 
 
-def _read_probes(path: Path) -> list[Probe]:
+def read_probes(path: Path) -> list[Probe]:
     if not path.exists():
         return []
     try:
@@ -573,7 +574,7 @@ def _read_probes(path: Path) -> list[Probe]:
         raise RunError(f"{path} cannot be read. Delete its folder to train again.") from error
 
 
-def _write_probes(path: Path, probes: list[Probe]) -> None:
+def write_probes(path: Path, probes: list[Probe]) -> None:
     part = path.with_suffix(".part")
     part.write_bytes(_PROBES.dump_json(probes))
     part.replace(path)

@@ -47,6 +47,11 @@ class Writer(LocalModel):
             for query, said in zip(queries, drawn, strict=True)
         ]
 
+    def rollout(self, query: str, ids: Sequence[int]) -> Rollout:
+        """These tokens as a reply, when somebody else drew them."""
+        said = self._generation(list(ids), ())
+        return Rollout(query, said.text, self.prompt(query), said.ids, said.finish == "stop")
+
     def prompt(self, query: str) -> tuple[int, ...]:
         return tuple(self.conversation_ids((Message("user", query),)))
 
