@@ -168,11 +168,14 @@ def _trainer(
     folder: Path,
     callbacks: Sequence[TrainerCallback],
 ) -> Any:
-    """TRL's trainer, with as many queries at least as an update asks."""
+    """TRL's trainer, on the same stream of queries as PPO draws from.
+
+    The stream is laid out whole: TRL's own shuffling starts anew in a resumed training.
+    """
     made, settings = (
         (GRPOTrainer, GRPOConfig) if config.optimizer == "grpo" else (RLOOTrainer, RLOOConfig)
     )
-    asked = max(len(queries), config.rollouts // config.group)
+    asked = config.updates * config.rollouts // config.group
     prompts = [
         {"prompt": [{"role": "user", "content": query}]}
         for query in next_queries(queries, 0, asked, seed)
@@ -185,6 +188,7 @@ def _trainer(
         "save_steps": per_update,
         "max_grad_norm": config.max_grad_norm,
         "lr_scheduler_type": "constant",
+        "shuffle_dataset": False,
         "generation_batch_size": config.rollouts,
         "num_generations": config.group,
         "num_iterations": config.epochs,

@@ -126,7 +126,8 @@ class Guarded:
             else f"was rolled back to that of update {self.kept}"
         )
         return (
-            f"{self.name} was stopped after update {self.done} of {self.updates}, and the policy {back}.",
+            f"{self.name} was stopped after update {self.done} of {self.updates}, and the policy"
+            f" {back}.",
             *self.tripped,
             *self.unwatched,
         )
