@@ -8,6 +8,7 @@ from character.commands import friendly
 from character.errors import RecipeError
 
 DEFAULT, QUICK = "default", "quick"
+TARGET = 0.85  # of the way to the prompted replies, with --beta auto
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -36,6 +37,11 @@ DEFAULT, QUICK = "default", "quick"
     help="What models behind APIs may cost in all.",
 )
 @click.option(
+    "--beta",
+    metavar="auto|NUMBER",
+    help="DPO's beta; auto: the weakest training that is enough (training.settle).",
+)
+@click.option(
     "--optimizer",
     type=click.Choice(("ppo", "grpo", "rloo")),
     help="What goes on from DPO, in a recipe that has updates: --recipe ppo.",
@@ -57,6 +63,7 @@ def main(
     until: str,
     quick: bool,
     max_cost: float | None,
+    beta: str | None,
     optimizer: str | None,
     batch: bool,
     accept_judge: bool,
@@ -75,6 +82,11 @@ def main(
         settings = (*settings, f"seed={seed}")
     if batch:
         settings = (*settings, "requests.batch=true")
+    if beta:
+        chosen = (
+            f"training.settle.target={TARGET}" if beta == "auto" else f"training.dpo.beta={beta}"
+        )
+        settings = (*settings, chosen)
     if optimizer:
         settings = (*settings, f"training.ppo.optimizer={optimizer}")
     job = prepare((*first, *more), QUICK if quick else recipe, settings, out, until, leave_out)
@@ -84,7 +96,7 @@ def main(
             " --recipe ppo, or --set training.ppo.updates=30"
         )
     if dry_run:
-        console.print(plan_table(job.planned(), str(job.folder)))
+        console.print(plan_table(job.planned(), str(job.folder), notes=job.memory()))
     else:
         run_job(job, console, max_cost, accept_judge)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
+from character.building.settling import SETTLED, dose_name
 from character.data.queries import yield_of
 from character.diffing.outcome import BASE, TRAINED, contrast_metric, outcome_of
 from character.folder import record_of
@@ -81,6 +83,7 @@ def report_of(job: Job, store: Store) -> Report:
         cards_in(record.get(CARDS)),
         read_card(job.folder / "reward_model"),
         guarded_in(record.get(GUARDED)),
+        (record.get(SETTLED) or {}).get("told", ""),
     )
 
 
@@ -91,6 +94,7 @@ def gather(
     cards: Sequence[Card] = (),
     rewarded: RewardCard | None = None,
     improved: Guarded | None = None,
+    settled: str = "",
 ) -> Report:
     """Everything the renderers need, from the stored rows, the record of what was `asked`, the
     judge's cards and the reward model's (without which its rewards still say some of it), and how
@@ -122,7 +126,24 @@ def gather(
         judge_cards=cards,
         ppo=improved,
         front=_front(job, store),
+        distances=_distances(recipe, measurements),
+        settled=settled,
     )
+
+
+def _distances(recipe: Recipe, measurements: Sequence[Measurement]) -> dict[float, float]:
+    """The mean KL of each dose that it was measured of."""
+    found: dict[float, float] = {}
+    for dose in recipe.training.dose.tried:
+        name = dose_name(dose)
+        known = [
+            row.value
+            for row in measurements
+            if row.subject == name and row.metric == "kl" and row.value is not None
+        ]
+        if known:
+            found[dose] = fmean(known)
+    return found
 
 
 def _judge(recipe: Recipe) -> str:

@@ -34,12 +34,11 @@ def role_of(run: Path, role: str) -> str:
 
 
 def policy_of(run: Path) -> Path:
-    """The merged policy, that of PPO where there is one. Raises RunError while there is none."""
+    """The merged policy of the last stage that made one. Raises RunError while there is none."""
     record_of(run)
-    trained = run / "ppo" / "merged"
-    if not trained.exists():
-        trained = run / "policy" / "merged"
-    if not trained.exists():
+    made = [run / stage / "merged" for stage in ("settled", "ppo", "policy")]
+    trained = next((folder for folder in made if folder.exists()), None)
+    if trained is None:
         raise RunError(f"{run} has no trained policy yet. Finish the build with the same command.")
     return trained
 

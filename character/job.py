@@ -17,6 +17,7 @@ from rich.console import Console
 from character import prompts
 from character.data.queries import TEMPLATES
 from character.errors import RecipeError, ResourceError, RunError, SpecError
+from character.fitting import fitted, memory_told
 from character.folder import constitution_of, record_of
 from character.judging.config import NamedJudge
 from character.judging.kinds import NEED_NO_MODEL, NEED_WEIGHTS
@@ -46,6 +47,10 @@ class Job:
     identity: dict[str, Any]
     command: str
 
+    def memory(self) -> list[str]:
+        """What the training steps need, in sentences."""
+        return list(memory_told(self.recipe))
+
     def planned(self) -> list[PlannedStage]:
         wanted = STAGES[: STAGES.index(self.until) + 1]
         return [step for step in plan(self.constitution, self.recipe) if step.stage in wanted]
@@ -68,7 +73,7 @@ def prepare(
     constitution = load_constitution(traits)
     for trait_id in leave_out:
         constitution = constitution.without(trait_id)
-    recipe = load_recipe(recipe_name, settings)
+    recipe = fitted(load_recipe(recipe_name, settings))
     if not constitution.helpfulness_first:
         ranking = recipe.ranking.model_copy(update={"floor": 0.0, "relevance": 0.0})
         recipe = recipe.model_copy(update={"ranking": ranking})

@@ -1,7 +1,7 @@
 """The one page that joins the stages.
 
 spec -> queries -> replies -> judgements -> distilled policy -> its own replies, judged too
-     -> rankings -> pairs -> reward model -> policy (-> PPO) -> measure
+     -> rankings -> pairs -> reward model -> policy (-> PPO, settled) -> measure
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from character.building.context import Build
 from character.building.judging import make_judge_cards, make_judgements, make_pairs, make_rankings
 from character.building.measuring import measure
 from character.building.rewarding import train_with_ppo
+from character.building.settling import measure_distances, settle
 from character.building.training import (
     choose_dose,
     distil,
@@ -91,5 +92,8 @@ def _stages(this: Build) -> Iterator[str]:
     yield "policy"
     trained = train_with_ppo(this, trained, queries)
     yield "ppo"
+    trained = settle(this, trained, queries, replies, judgements)
+    yield "settled"
+    measure_distances(this, distilled, queries, own)
     measure(this, trained, queries, replies, judgements)
     yield "measure"

@@ -30,6 +30,7 @@ STAGES = (
     "reward_model",
     "policy",
     "ppo",
+    "settled",
     "measure",
     "report",
 )
@@ -40,6 +41,7 @@ LISTED = 250  # tokens of a list of messages that a writer is shown
 LATENCY = 2.0  # seconds that a model behind an API takes to answer
 ASKED, ANSWERED = 500, 20  # tokens that a judge of two replies reads, and says
 SAMPLES = 2  # answers asked for where a judge tells no probabilities
+DISTANCE = 24  # replies of each dose whose distance to the base model is measured
 PROMPT = 35  # tokens of a query with its chat template
 
 
@@ -97,6 +99,8 @@ def plan(constitution: Constitution, recipe: Recipe) -> list[PlannedStage]:
         ),
         _trained("policy", "pair tokens", preferred, 2 * preferred_tokens * dpo.epochs),
         *_improved(recipe, min(held_out, recipe.training.ppo.guards.queries)),
+        *_settled(recipe, train, contexts),
+        *_apart(min(train, DISTANCE) * doses, length),
         _written("measure", "answers", answers, recipe.measure.sampling.max_tokens),
         _written("measure", "short answers", short, recipe.measure.short_sampling.max_tokens),
         _scored("measure", "answers under each context", answers * (contexts + 1), PROMPT + length),
@@ -121,6 +125,23 @@ def _improved(recipe: Recipe, watched: int) -> list[PlannedStage]:
         _trained("ppo", "reply tokens", drawn, drawn * (PROMPT + length) * config.epochs),
         *([_written("ppo", "short answers", probes * questions, brief)] if questions else []),
     ]
+
+
+def _settled(recipe: Recipe, train: int, contexts: int) -> list[PlannedStage]:
+    config = recipe.training.settle
+    if config.target is None:
+        return []
+    answers = min(train, config.queries) * len(config.tried) * recipe.measure.samples
+    length = recipe.measure.sampling.max_tokens
+    return [
+        _written("settled", "answers", answers, length),
+        _scored("settled", "answers under each context", answers * contexts, PROMPT + length),
+    ]
+
+
+def _apart(replies: int, length: int) -> list[PlannedStage]:
+    """Own replies of each dose, read by it and by the base model."""
+    return [_scored("measure", "doses' replies", 2 * replies, PROMPT + length)] if replies else []
 
 
 def minutes(stages: Sequence[PlannedStage]) -> float:

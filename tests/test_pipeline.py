@@ -302,6 +302,7 @@ def test_every_table_is_filled_and_every_stage_recorded(store: Store) -> None:
         "dataset",
         "reward_model",
         "policy",
+        "distances",
         "answers",
         "measure",
     ]

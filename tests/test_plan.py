@@ -55,6 +55,7 @@ def test_calls_and_tokens_by_hand() -> None:
         ("own_judgements", "replies under each context"): 20 * 4,
         ("reward_model", "pair tokens"): 10 * 2 * 2,
         ("policy", "pair tokens"): 10 * 2,
+        ("measure", "doses' replies"): 2 * 10 * 2,
         ("measure", "answers"): 4 * 5 * 2,
         ("measure", "short answers"): 4 * 7,
         ("measure", "answers under each context"): 4 * 5 * 2 * 5,

@@ -86,7 +86,7 @@ def train_with_ppo(this: Build, preferred: Path, queries: Sequence[Query]) -> Pa
 def _watch(this: Build, held: Sequence[Query], model: RewardModel) -> Watch:
     """What the guards of PPO look at: contrast, short questions, and where reward models differ."""
     config, sampling = this.recipe.training.ppo.guards, this.recipe.measure.short_sampling
-    watched = _evenly(held, config.queries)
+    watched = evenly(held, config.queries)
     asked = {query.text: query.trait for query in watched}
     questions = short_questions("dev")[: config.questions]  # the others are reported
 
@@ -116,7 +116,7 @@ def _watch(this: Build, held: Sequence[Query], model: RewardModel) -> Watch:
     )
 
 
-def _evenly(queries: Sequence[Query], count: int) -> list[Query]:
+def evenly(queries: Sequence[Query], count: int) -> list[Query]:
     """At most so many of them, of each trait as many as of the others where there are enough."""
     place: dict[str, int] = defaultdict(int)
     turns: list[tuple[int, int, Query]] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from character.diffing.outcome import Outcome
@@ -132,10 +132,14 @@ class Report:
     measured_by: str = ""  # when that was not the judge
     ppo: Guarded | None = None  # None: there was none
     front: Front | None = None  # what the ranking had to choose between
+    distances: Mapping[float, float] = field(default_factory=dict)  # dose -> KL, nats a token
+    settled: str = ""  # how much of the training was kept and why; empty: all, unasked
 
     @property
     def policy(self) -> str:
         """The folder of the trained policy, inside the run's."""
+        if self.settled:
+            return "settled"
         return "ppo" if self.ppo else "policy"
 
     @property

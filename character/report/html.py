@@ -18,6 +18,7 @@ from markupsafe import Markup
 from character.diffing.outcome import BASE, PROMPTED, SUBJECTS, TRAINED
 from character.report import plots, terminal
 from character.report.content import Report
+from character.report.frontier import points_of, rule_of
 from character.report.judge_card import verdict_on
 from character.report.lineage import effect_text
 from character.report.page import templates, typeset
@@ -59,6 +60,9 @@ def render_report(report: Report) -> str:
             forest=Markup(plots.forest(report.outcome.traits)),
             way=Markup(plots.way(report.outcome.traits)),
             fronts=[Markup(svg) for svg in plots.front(report.front)] if report.front else [],
+            frontier=Markup(plots.frontier(points_of(report))),
+            points=points_of(report),
+            rule=rule_of(report),
             funnel=Markup(plots.funnel(report.funnel)),
             seconds=Markup(plots.stage_seconds(report.costs)),
             curves=plots.curves(report.steps),

@@ -24,6 +24,7 @@ from character.diffing.inference import Movement
 from character.diffing.outcome import BASE, OPPOSITE, PROMPTED, SUBJECTS, TRAINED, TraitOutcome
 from character.judging.front import Front, Point, conflicts
 from character.report.content import FunnelStep, StageCost
+from character.report.frontier import Point
 from character.report.printable import printable
 from character.report.terminal import (
     interval_text,
@@ -227,6 +228,43 @@ def _pair(
         axes.set_ylabel(names[1])
         axes.legend(fontsize=7, frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
         return _svg(figure, f"front-{across}-{up}", f"{names[0]} against {names[1]}: {told}")
+
+
+def frontier(points: Sequence[Point]) -> str:
+    """Movement towards the traits against KL, and against the share of replies that answer.
+
+    A checkpoint without one of the two numbers is in the other panel only.
+    """
+    told = [
+        f"{p.name}: moved {_known(p.movement)}, KL {_known(p.kl)}, answers {_known(p.answers)}"
+        for p in points
+    ]
+    with _figure(2.3) as figure:
+        for axes, label, across in zip(
+            figure.subplots(1, 2, sharey=True),
+            ("KL from base, nats a token", "replies that answer, %"),
+            ([p.kl for p in points], [p.answers and 100 * p.answers for p in points]),
+            strict=True,
+        ):
+            for point, x in zip(points, across, strict=True):
+                if x is None or point.movement is None:
+                    continue
+                kind = TRAINED if point.kind == "dose" else point.kind
+                hollow = {"markerfacecolor": "none"} if point.kind == "dose" else {}
+                marker = "o" if point.kind == "dose" else MARKERS[kind]
+                axes.plot([x], [point.movement], color=COLOURS[kind], marker=marker, **hollow)
+                axes.annotate(
+                    point.name, (x, point.movement), (4, 3), textcoords="offset points", size=7
+                )
+            axes.margins(x=0.3, y=0.15)
+            axes.grid(color=FAINT, linewidth=0.5)
+            axes.set_xlabel(label)
+        figure.axes[0].set_ylabel("movement, nats a token")
+        return _svg(figure, "frontier", "Movement against what it costs. " + "; ".join(told))
+
+
+def _known(value: float | None) -> str:
+    return "missing" if value is None else f"{value:.3f}"
 
 
 def funnel(steps: Sequence[FunnelStep]) -> str:

@@ -246,7 +246,9 @@ def outcome_table(report: Report) -> Group:
     return Group(*parts)
 
 
-def plan_table(stages: Sequence[PlannedStage], folder: str, verb: str = "build") -> Group:
+def plan_table(
+    stages: Sequence[PlannedStage], folder: str, verb: str = "build", notes: Sequence[str] = ()
+) -> Group:
     """What a command would do, for --dry-run."""
     table = simple_table("Stage", "What")
     for title in ("Calls", "Tokens", "Minutes"):
@@ -267,6 +269,7 @@ def plan_table(stages: Sequence[PlannedStage], folder: str, verb: str = "build")
         _safe(f"Would {verb} in {folder}"),
         table,
         *(_safe(price) for price in _prices(stages)),
+        *(_safe(note) for note in notes),
         Text("Nothing was started; leave out --dry-run to start."),
     )
 

@@ -16,6 +16,9 @@ class BatchConfig(Part):
 
     batch: int = Field(ge=1)
     micro_batch: int = Field(ge=1)
+    gradient_checkpointing: bool = Field(
+        default=False, description="Less memory for more time; our PPO takes no notice."
+    )
 
     @model_validator(mode="after")
     def _whole(self) -> Self:
@@ -76,6 +79,24 @@ class DoseConfig(Part):
     repetition: float = Field(
         default=0.03, ge=0, le=1, description="Repeated 4-grams beyond the plain replies', at most."
     )
+
+
+class SettleConfig(Part):
+    """The weakest policy that is enough of the character, found after training (build --beta auto).
+
+    The trained adapter is tried at several strengths on training queries, and the least one is
+    kept that comes so much of the way from the plain to the prompted replies.
+    """
+
+    target: float | None = Field(default=None, gt=0, description="None: all of it is kept.")
+    tried: tuple[float, ...] = Field(default=(0.4, 0.6, 0.8, 1.0), min_length=1)
+    queries: int = Field(default=48, ge=1)
+
+    @model_validator(mode="after")
+    def _strengths(self) -> Self:
+        if not all(0 < strength <= 1 for strength in self.tried):
+            raise ValueError("tried holds shares of the training, above 0 and at most 1")
+        return self
 
 
 class DpoConfig(BatchConfig):
@@ -294,6 +315,11 @@ class PpoConfig(BatchConfig):
 
 
 class TrainingConfig(Part):
+    memory_gb: float | None = Field(
+        default=None,
+        gt=0,
+        description="What a step may take; stages that would not fit checkpoint gradients.",
+    )
     lora: LoraConfig = LoraConfig()
     anchors: AnchorsConfig = AnchorsConfig()
     distill: DistillConfig = DistillConfig()
@@ -301,3 +327,4 @@ class TrainingConfig(Part):
     dpo: DpoConfig = DpoConfig()
     reward: RewardConfig = RewardConfig()
     ppo: PpoConfig = PpoConfig()
+    settle: SettleConfig = SettleConfig()

@@ -114,3 +114,49 @@ def choose_dose(
     if steered.contrast is not None and len(contrasts) == len(tried):
         able &= between(contrasts) <= steered.contrast
     return float(fine[able].max()) if able.any() else doses[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Strength:
+    """How much of the character a policy shows, nats a token, with its adapter at `strength`."""
+
+    strength: float
+    contrast: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The strength that was chosen, and why, in a sentence."""
+
+    strength: float
+    told: str
+
+
+def weakest_strength(
+    tried: Sequence[Strength], plain: float | None, steered: float | None, target: float
+) -> Settled:
+    """The least strength that comes `target` of the way from the plain to the steered replies.
+
+    Between strengths that were tried, and from the plain replies at 0, contrast is taken to change
+    in a straight line. All of the adapter is kept when none reaches the target, and when something
+    that is needed is missing.
+    """
+    known = [(s.strength, s.contrast) for s in tried if s.contrast is not None]
+    if plain is None or steered is None or steered <= plain or len(known) < len(tried):
+        return Settled(1.0, "All of the training was kept: how far it came could not be measured.")
+    points = sorted([(0.0, plain), *known])
+    fine = np.arange(STEP, points[-1][0] + STEP / 2, STEP).round(2)
+    came = np.interp(fine, [s for s, _ in points], [contrast for _, contrast in points])
+    enough = came >= plain + target * (steered - plain)
+    if not enough.any():
+        most = (max(value for _, value in known) - plain) / (steered - plain)
+        return Settled(
+            1.0,
+            f"All of the training was kept: it came {most:.0%} of the way, and the target is"
+            f" {target:.0%}.",
+        )
+    strength = float(fine[enough][0])
+    return Settled(
+        strength, f"{strength:.0%} of the training was kept, the least that comes {target:.0%} of"
+        " the way to the prompted replies.",
+    )  # fmt: skip

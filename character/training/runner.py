@@ -29,6 +29,7 @@ from character.training.config import LoraConfig
 
 ADAPTER = "default"
 SUMMARY = "train_runtime"  # the trainer's closing entry has it
+REENTRY = {"use_reentrant": False}  # the other kind needs inputs that require gradients
 TOKENS_SEEN = "num_tokens"  # TRL counts from zero again after a resume
 
 
@@ -37,6 +38,7 @@ class Batches(Protocol):
     learning_rate: float
     batch: int
     micro_batch: int
+    gradient_checkpointing: bool
 
 
 OnStep = Callable[[int, int], None]  # (steps done, steps in all)
@@ -87,7 +89,8 @@ def arguments(batches: Batches, folder: Path, seed: int) -> dict[str, Any]:
         "data_seed": seed,
         "use_cpu": not gpu,
         "bf16": dtype == torch.bfloat16,
-        "gradient_checkpointing": False,
+        "gradient_checkpointing": batches.gradient_checkpointing,
+        **({"gradient_checkpointing_kwargs": REENTRY} if batches.gradient_checkpointing else {}),
         "dataloader_pin_memory": gpu,
         "disable_tqdm": True,
         "report_to": [],

@@ -310,11 +310,11 @@ def test_a_missed_bar_brings_a_setting_to_try(report: Report) -> None:
 def test_plots_are_well_formed_and_say_their_numbers(report: Report, told: str) -> None:
     plots = re.findall(r"<svg.*?</svg>", render_report(report), re.DOTALL)
     labels = [ElementTree.fromstring(plot).attrib["aria-label"] for plot in plots]
-    assert len(labels) == 6
+    assert len(labels) == 7
     assert "Curious, trained: 0.300 [0.260, 0.340]" in labels[0]
     assert f"{told}, base: missing" in labels[0]
     assert "Curious: 92 % [80, 104]" in labels[1]
-    assert "loss of distill: 1 at step 1, 0.2 at step 5" in labels[3]
+    assert "loss of distill: 1 at step 1, 0.2 at step 5" in labels[4]
 
 
 def test_a_smoke_build_says_so_first(report: Report) -> None:

@@ -11,7 +11,14 @@ from making import a_judgement, a_reply
 from peft import PeftModel
 
 from character.training.config import DoseConfig
-from character.training.dose import DoseTrial, choose_dose, try_dose, try_doses
+from character.training.dose import (
+    DoseTrial,
+    Strength,
+    choose_dose,
+    try_dose,
+    try_doses,
+    weakest_strength,
+)
 from character.training.policy import adapter_name, at_dose
 
 CONFIG = DoseConfig(answers=0.9, repetition=0.03)
@@ -119,3 +126,31 @@ def test_an_adapter_is_named_by_its_weights(
     one, same, other = (adapter_name(tmp_path / folder / "distilled") for folder in "abc")
     assert one == same != other
     assert one.startswith("distilled@")
+
+
+@pytest.mark.parametrize(
+    ("contrasts", "target", "strength"),
+    [
+        ((0.1, 0.2), 0.5, 0.5),  # from 0 through .1 at .5 to .2: half of .2 is .1
+        ((0.1, 0.2), 0.75, 0.75),
+        ((0.18, 0.2), 0.85, 0.5),  # .17 is reached at .472, and steps are .05
+        ((0.3, 0.1), 0.85, 0.3),  # the first strength that is enough, not the nearest to 1
+        ((0.05, 0.1), 0.85, 1.0),  # never enough: all of it
+        ((0.05, None), 0.85, 1.0),
+    ],
+)
+def test_the_least_strength_that_comes_far_enough(
+    contrasts: tuple[float | None, float | None], target: float, strength: float
+) -> None:
+    tried = [Strength(0.5, contrasts[0]), Strength(1.0, contrasts[1])]
+    found = weakest_strength(tried, 0.0, 0.2, target)
+    assert found.strength == strength
+    assert weakest_strength(tried[::-1], 0.0, 0.2, target) == found
+    assert ("All of the training" in found.told) == (found.strength == 1.0)
+
+
+def test_without_a_way_to_go_all_of_the_training_is_kept() -> None:
+    tried = [Strength(1.0, 0.3)]
+    for plain, steered in ((None, 0.2), (0.0, None), (0.2, 0.2), (0.3, 0.2)):
+        found = weakest_strength(tried, plain, steered, 0.85)
+        assert found.strength == 1.0 and "could not be measured" in found.told

@@ -374,3 +374,23 @@ def test_the_saved_policy_loads_by_name(
     merged = load_model(f"local:{tmp_path / 'merged'}")
     assert "+local:tiny-llama@" in adapter.name  # on its base
     assert merged.name.startswith("local:merged@")
+
+
+def test_gradient_checkpointing_learns_the_same_from_less_memory(
+    distilled: Callable[[], PeftModel],
+    tiny_tokenizer: PreTrainedTokenizerFast,
+    pairs: Dataset,
+    anchors: list[Lesson],
+    tmp_path: Path,
+) -> None:
+    found = []
+    for name, checkpointing in (("held", False), ("again", True)):
+        policy = distilled()
+        config = CONFIG.model_copy(update={"gradient_checkpointing": checkpointing})
+        train(policy, tiny_tokenizer, pairs, tmp_path / name, config, anchors)
+        assert policy.get_base_model().is_gradient_checkpointing == checkpointing
+        found.append(weights(policy))
+    held, again = found
+    assert all(torch.allclose(held[name], again[name], atol=1e-6) for name in held)
+    moved_from = weights(distilled())
+    assert any((held[name] - moved_from[name]).abs().max() > 1e-4 for name in held)
