@@ -368,7 +368,7 @@ def test_every_subject_answers_the_same_and_is_measured(store: Store) -> None:
     held = {query.id for query in store.all(Query) if query.split == "held_out"}
     assert held == {query for query in asked["base"] if not query.startswith("short/")}
     known = {answer.id: answer for answer in answers}
-    measured = store.all(Measurement)
+    measured = [row for row in store.all(Measurement) if row.subject in SUBJECTS]
     assert {row.answer_id for row in measured} == set(known)
     for row in measured:
         answer = known[row.answer_id]

@@ -388,7 +388,7 @@ def test_gradient_checkpointing_learns_the_same_from_less_memory(
         policy = distilled()
         config = CONFIG.model_copy(update={"gradient_checkpointing": checkpointing})
         train(policy, tiny_tokenizer, pairs, tmp_path / name, config, anchors)
-        assert policy.get_base_model().is_gradient_checkpointing == checkpointing
+        assert policy.get_base_model().is_activation_checkpointing == checkpointing
         found.append(weights(policy))
     held, again = found
     assert all(torch.allclose(held[name], again[name], atol=1e-6) for name in held)
