@@ -13,7 +13,7 @@ TRAINING, HELD_OUT = "training queries", "held-out queries"
 
 
 @dataclass(frozen=True, slots=True)
-class Point:
+class Checkpoint:
     """One checkpoint. Movement is the change of contrast from the base model on the same queries,
     in nats a token, the mean of all traits; KL is to the base model, nats a token. None is missing.
     """
@@ -27,26 +27,28 @@ class Point:
     repetition: float | None
 
 
-def points_of(report: Report) -> list[Point]:
+def points_of(report: Report) -> list[Checkpoint]:
     """The base model, each dose of the distillation, and what was measured at the end."""
     found = []
     if doses := report.doses:
         plain, steered = doses.plain, doses.steered
-        found.append(Point("base", BASE, TRAINING, 0.0, 0.0, plain.answers, plain.repetition))
+        found.append(Checkpoint("base", BASE, TRAINING, 0.0, 0.0, plain.answers, plain.repetition))
         for trial in doses.trials:
             moved = _gap(trial.contrast, plain.contrast)
             kl = report.distances.get(trial.dose)
             name = f"dose {trial.dose:.0%}"
-            found.append(Point(name, "dose", TRAINING, moved, kl, trial.answers, trial.repetition))
+            found.append(
+                Checkpoint(name, "dose", TRAINING, moved, kl, trial.answers, trial.repetition)
+            )
         moved = _gap(steered.contrast, plain.contrast)
         found.append(
-            Point("base, prompted", PROMPTED, TRAINING, moved, None, steered.answers,
+            Checkpoint("base, prompted", PROMPTED, TRAINING, moved, None, steered.answers,
                   steered.repetition)
         )  # fmt: skip
     changes = [known(trait.contrast.change) for trait in report.outcome.traits]
     moves = [change.value for change in changes if change]
     found.append(
-        Point(
+        Checkpoint(
             {"settled": "settled", "ppo": report.ppo.name if report.ppo else ""}.get(
                 report.policy, "DPO"
             ),

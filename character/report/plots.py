@@ -24,7 +24,7 @@ from character.diffing.inference import Movement
 from character.diffing.outcome import BASE, OPPOSITE, PROMPTED, SUBJECTS, TRAINED, TraitOutcome
 from character.judging.front import Front, Point, conflicts
 from character.report.content import FunnelStep, StageCost
-from character.report.frontier import Point
+from character.report.frontier import Checkpoint
 from character.report.printable import printable
 from character.report.terminal import (
     interval_text,
@@ -230,7 +230,7 @@ def _pair(
         return _svg(figure, f"front-{across}-{up}", f"{names[0]} against {names[1]}: {told}")
 
 
-def frontier(points: Sequence[Point]) -> str:
+def frontier(points: Sequence[Checkpoint]) -> str:
     """Movement towards the traits against KL, and against the share of replies that answer.
 
     A checkpoint without one of the two numbers is in the other panel only.
