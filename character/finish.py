@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -29,14 +29,18 @@ from character.report.judge_card import cards_page
 from character.report.terminal import outcome_table
 from character.rows import (
     Answer,
+    Document,
     Judgement,
     Measurement,
     Pair,
     Query,
     Ranking,
     Reply,
+    Revision,
     Reward,
     Step,
+    Talk,
+    Taught,
 )
 from character.run import ASKED, CARDS, Run, plain, versions
 from character.store.store import Store
@@ -181,7 +185,31 @@ def _funnel(store: Store, queries: Sequence[Query], cards: Sequence[Card] = ()) 
         FunnelStep("Ranked replies", ranked, {"below the floor": below, "not judged": missing}),
         FunnelStep("Queries with a pair", len(paired), unpaired),
         FunnelStep("Pairs", len(pairs), {}),
+        *_sources(store, replies, rankings),
     ]
+
+
+def _sources(
+    store: Store, replies: Sequence[Reply], rankings: Sequence[Ranking]
+) -> Iterator[FunnelStep]:
+    """What was learned word for word of each source that is on, and why the rest was not."""
+    learned = {row.learned_id for row in store.all(Taught) if row.stage == "sft"}
+    for name, rows in (
+        ("Revisions learned", store.all(Revision)),
+        ("Talks learned", store.all(Talk)),
+        ("Documents learned", store.all(Document)),
+    ):
+        lost = Counter(row.failure for row in rows if row.failure)
+        usable = [row for row in rows if not row.failure]
+        ids = [row.revised_id if isinstance(row, Revision) else row.id for row in usable]
+        kept = sum(row_id in learned for row_id in ids)
+        lost["no better than the reply" if name[0] == "R" else "too long"] = len(ids) - kept
+        if rows:
+            yield FunnelStep(name, kept, {reason: n for reason, n in lost.items() if n})
+    own = {row.id for row in replies if row.style == "revised"}
+    own |= {row.id for kind in (Talk, Document) for row in store.all(kind)}
+    if shown := len(learned - own):
+        yield FunnelStep("Demonstrations learned", shown, {})
 
 
 def _comparisons(

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from character import prompts
+from character.data import documents, introspection, revisions
 from character.data.queries import TEMPLATES
 from character.errors import RecipeError, ResourceError, RunError, SpecError
 from character.fitting import fitted, memory_told
@@ -101,7 +102,13 @@ def prepare(
         "recipe": recipe.model_dump(mode="json", exclude={"requests"}),  # which decides no data
         "templates": {
             name: prompts.digest(name)
-            for name in (*TEMPLATES, *(t for j in judges for t in JUDGING.get(j.kind, ())))
+            for name in (
+                *TEMPLATES,
+                *(t for j in judges for t in JUDGING.get(j.kind, ())),
+                *(revisions.TEMPLATES if recipe.revisions.replies else ()),
+                *(introspection.TEMPLATES if recipe.introspection.wanted else ()),
+                *(documents.TEMPLATES if recipe.documents.count else ()),
+            )
         },
         "character": version("character"),
     }

@@ -1,6 +1,7 @@
 """From a clause to its effect and back: which rows of a run came from which.
 
 clause -> queries -> replies -> rankings -> pairs -> what the policy learned -> measured effect
+       -> documents, talks and examples -> what the policy learned
 """
 
 from __future__ import annotations
@@ -12,10 +13,12 @@ from functools import cached_property
 import numpy as np
 from scipy import stats
 
+from character.data.examples import example_id
 from character.diffing.outcome import BASE, TRAINED, contrast_metric
 from character.errors import RunError
 from character.report.content import Coverage, Effect, Thread
 from character.rows import (
+    Document,
     Judgement,
     Measurement,
     Pair,
@@ -23,6 +26,7 @@ from character.rows import (
     Ranking,
     Reply,
     Reward,
+    Talk,
     Taught,
 )
 from character.spec.constitution import Constitution
@@ -44,6 +48,7 @@ class Lineage:
         self.pairs = store.all(Pair)
         self._judgements = store.all(Judgement)
         self._taught = store.all(Taught)
+        self._texts: list[Document | Talk] = [*store.all(Document), *store.all(Talk)]
         self._rewards = store.all(Reward)
         self._measurements = store.all(Measurement)
 
@@ -117,7 +122,7 @@ class Lineage:
         asked = train | set(held)
         replies = [reply.id for reply in self.replies if reply.query_id in asked]
         pairs = [pair for pair in self.pairs if pair.query_id in train]
-        learned = {*(pair.id for pair in pairs), *replies}
+        learned = {*(pair.id for pair in pairs), *replies, *self._learnable(trait, clause)}
         taught = [row for row in self._taught if row.learned_id in learned]
         return Coverage(
             trait=trait,
@@ -130,10 +135,17 @@ class Lineage:
             pairs=len(pairs),
             distilled=sum(row.stage == "distilled" for row in taught),
             preferred=sum(row.stage == "policy" for row in taught),
+            finetuned=sum(row.stage == "sft" for row in taught),
             weight=sum(row.weight for row in taught) / total if total else None,
             seconds=len(replies) * seconds,
             effect=self._effect(trait, held),
         )
+
+    def _learnable(self, trait: str, clause: str) -> set[str]:
+        """Ids of its documents, talks and examples."""
+        texts = {row.id for row in self._texts if (row.trait, row.clause) == (trait, clause)}
+        (spec,) = (found for found in self.constitution.traits if found.id == trait)
+        return texts | {example_id(spec, e) for e in spec.examples if e.clause == clause}
 
     def _effect(self, trait: str, queries: Sequence[str]) -> Effect | None:
         metric = contrast_metric(trait)

@@ -1,7 +1,8 @@
 """The one page that joins the stages.
 
-spec -> queries -> replies -> judgements -> distilled policy -> its own replies, judged too
-     -> rankings -> pairs -> reward model -> policy (-> PPO, settled) -> measure
+spec -> queries -> replies -> judgements -> distilled policy (-> fine-tuned on other sources)
+     -> its own replies, judged too -> rankings -> pairs -> reward model -> policy (-> PPO, settled)
+     -> measure
 """
 
 from __future__ import annotations
@@ -15,6 +16,12 @@ from character.building.judging import make_judge_cards, make_judgements, make_p
 from character.building.measuring import measure
 from character.building.rewarding import train_with_ppo
 from character.building.settling import measure_distances, settle
+from character.building.sources import (
+    finetune,
+    make_documents,
+    make_introspection,
+    make_revisions,
+)
 from character.building.training import (
     choose_dose,
     distil,
@@ -73,22 +80,34 @@ def _stages(this: Build) -> Iterator[str]:
     anchors = cache(lambda: make_anchors(this, queries))
     distilled = distil(this, queries, replies, judgements, anchors)
     yield "distilled"
-    own = make_own_replies(this, queries, distilled)
-    yield "own_replies"
-    own_judgements = make_judgements(
-        this, queries, own, "own_judgements", "Own judgements", replies
+    revised = make_revisions(this, queries, replies)
+    yield "revisions"
+    judgements += make_judgements(
+        this, queries, revised, "revision_judgements", "Revisions judged", replies
     )
+    replies += revised
+    yield "revision_judgements"
+    talks = make_introspection(this, distilled)
+    yield "introspection"
+    documents = make_documents(this)
+    yield "documents"
+    tuned = finetune(this, distilled, queries, replies, judgements, talks, documents, anchors)
+    yield "sft"
+    own = make_own_replies(this, queries, tuned)
+    yield "own_replies"
+    judgements += make_judgements(this, queries, own, "own_judgements", "Own judgements", replies)
+    replies += own
     yield "own_judgements"
-    rankings = make_rankings(this, queries, replies + own, judgements + own_judgements, cards)
+    rankings = make_rankings(this, queries, replies, judgements, cards)
     yield "rankings"
-    pairs = make_pairs(this, rankings, queries, replies + own, cards)
+    pairs = make_pairs(this, rankings, queries, replies, cards)
     yield "pairs"
-    dataset = make_dataset(this, pairs, queries, replies + own)
+    dataset = make_dataset(this, pairs, queries, replies)
     yield "dataset"
-    train_reward_model(this, dataset["train"], pairs, queries, replies + own)
+    train_reward_model(this, dataset["train"], pairs, queries, replies)
     yield "reward_model"
-    dose = choose_dose(this, replies + own, judgements + own_judgements)
-    trained = train_policy(this, distilled, dose, pairs, queries, replies + own, anchors)
+    dose = choose_dose(this, replies, judgements)
+    trained = train_policy(this, tuned, dose, pairs, queries, replies, anchors)
     yield "policy"
     trained = train_with_ppo(this, trained, queries)
     yield "ppo"

@@ -22,6 +22,11 @@ STAGES = (
     "replies",
     "judgements",
     "distilled",
+    "revisions",
+    "revision_judgements",
+    "introspection",
+    "documents",
+    "sft",
     "own_replies",
     "own_judgements",
     "rankings",
@@ -38,6 +43,7 @@ STAGES = (
 # Tokens a second of the bundled model on two cores with bf16, as a default build took its stages.
 WRITES, SCORES, TRAINS = 550.0, 2000.0, 750.0
 LISTED = 250  # tokens of a list of messages that a writer is shown
+EDITED = 900  # tokens of a trait's examples, as an editor is shown them
 LATENCY = 2.0  # seconds that a model behind an API takes to answer
 ASKED, ANSWERED = 500, 20  # tokens that a judge of two replies reads, and says
 SAMPLES = 2  # answers asked for where a judge tells no probabilities
@@ -92,6 +98,7 @@ def plan(constitution: Constitution, recipe: Recipe) -> list[PlannedStage]:
         _trained(
             "distilled", "lesson tokens", taught + held, lessons * recipe.training.distill.epochs
         ),
+        *_other_sources(constitution, recipe, held, per_query),
         _written("own_replies", "replies", own, length),
         *_judged("own_judgements", constitution, recipe, own, per_query + doses),
         _trained(
@@ -105,6 +112,59 @@ def plan(constitution: Constitution, recipe: Recipe) -> list[PlannedStage]:
         _written("measure", "short answers", short, recipe.measure.short_sampling.max_tokens),
         _scored("measure", "answers under each context", answers * (contexts + 1), PROMPT + length),
     ]
+
+
+def _other_sources(
+    constitution: Constitution, recipe: Recipe, anchors: int, per_query: int
+) -> list[PlannedStage]:
+    """The texts that are learned word for word, and the fine-tuning; nothing that is off."""
+    traits, sft = len(constitution.traits), recipe.training.sft
+    plain = recipe.queries.train * recipe.replies.plain
+    revised = traits * min(recipe.revisions.replies, plain)
+    talks, documents = recipe.introspection, traits * recipe.documents.count
+    turns = traits * (talks.reflections + talks.dialogues * (2 * talks.replies - 1))
+    learned = traits * (talks.reflections + talks.dialogues * talks.replies)
+    length, said = recipe.replies.sampling.max_tokens, talks.sampling.max_tokens
+    long = recipe.documents.sampling.max_tokens
+    examples = sum(len(trait.examples) for trait in constitution.traits)
+    shown = sft.demonstrations and traits * recipe.queries.train * sft.demonstrations + examples
+    texts = shown + revised + learned + documents
+    tokens = (shown + revised) * (PROMPT + length) + learned * (PROMPT + said)
+    tokens += documents * (LISTED + long)
+    held = anchors * (PROMPT + recipe.training.anchors.max_tokens) * bool(sft.anchors)
+    found = []
+    if revised:
+        critique = recipe.revisions.critique.max_tokens
+        found += [
+            _by_writer("revisions", "criticisms", revised, EDITED, critique, recipe),
+            _by_writer("revisions", "new replies", revised, EDITED, length, recipe),
+            *_judged("revision_judgements", constitution, recipe, revised, per_query + 1),
+        ]
+    if turns:
+        found.append(_written("introspection", "turns", turns, said))
+    if documents:
+        found.append(_by_writer("documents", "documents", documents, LISTED, long, recipe))
+    if texts:
+        found.append(_trained("sft", "text tokens", texts, (tokens + held) * sft.epochs))
+    return found
+
+
+def _by_writer(
+    stage: str,
+    what: str,
+    calls: int,
+    read: int,
+    length: int,
+    recipe: Recipe,
+) -> PlannedStage:
+    """Calls to the writer, which reads so many tokens and writes as many as it may."""
+    writer = recipe.roles.writer
+    if has_weights(writer):
+        return _written(stage, what, calls, length)
+    quote = price_of(writer)
+    dollars = calls * quote.price.most(read, length) if quote else None
+    seconds = calls * LATENCY / recipe.requests.concurrency
+    return PlannedStage(stage, f"{what} by {writer}", calls, calls * length, seconds, dollars)
 
 
 def _improved(recipe: Recipe, watched: int) -> list[PlannedStage]:
@@ -205,14 +265,8 @@ def tried(
 
 
 def _drafted(recipe: Recipe, drafts: int) -> PlannedStage:
-    writer, length = recipe.roles.writer, recipe.queries.sampling.max_tokens
-    if has_weights(writer):
-        return _written("queries", "drafts", drafts, length)
-    seconds = drafts * LATENCY / recipe.requests.concurrency
-    quote = price_of(writer)
-    dollars = drafts * quote.price.most(LISTED, length) if quote else None
-    what = f"drafts by {writer}"
-    return PlannedStage("queries", what, drafts, drafts * length, seconds, dollars)
+    length = recipe.queries.sampling.max_tokens
+    return _by_writer("queries", "drafts", drafts, LISTED, length, recipe)
 
 
 def _written(stage: str, what: str, calls: int, length: int) -> PlannedStage:

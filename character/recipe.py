@@ -11,9 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rapidfuzz import process
 
 from character import shipped
+from character.data.documents import DocumentsConfig
+from character.data.introspection import IntrospectionConfig
 from character.data.pairs import PairsConfig
 from character.data.queries import QueriesConfig
 from character.data.replies import RepliesConfig
+from character.data.revisions import RevisionsConfig
 from character.diffing.config import MeasureConfig
 from character.errors import RecipeError
 from character.judging.config import CardConfig, RankingConfig
@@ -49,6 +52,9 @@ class Recipe(BaseModel):
     roles: Roles = Roles()
     queries: QueriesConfig = QueriesConfig()
     replies: RepliesConfig = RepliesConfig()
+    revisions: RevisionsConfig = RevisionsConfig()
+    documents: DocumentsConfig = DocumentsConfig()
+    introspection: IntrospectionConfig = IntrospectionConfig()
     card: CardConfig = CardConfig()
     ranking: RankingConfig = RankingConfig()
     pairs: PairsConfig = PairsConfig()

@@ -16,7 +16,9 @@ from character.text import whole_sentences
 
 Kind = Literal["on_trait", "unless", "neutral"]
 Split = Literal["train", "held_out", "none"]
-Style = Literal["plain", "steered", "own"]  # own: by the policy in training, unprompted
+Style = Literal["plain", "steered", "own", "revised"]
+"""own: by the policy in training, unprompted; revised: a plain reply that was criticised."""
+Guidance = Literal["", "free", "led"]
 Source = Literal["seed", "writer", "shipped"]
 
 
@@ -117,6 +119,59 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
+class Revision:
+    """A plain reply criticised against its query's clause and written anew.
+
+    The new reply is a row of its own, `revised_id`, unless `failure` says why there is none.
+    """
+
+    id: str
+    reply_id: str
+    revised_id: str
+    trait: str
+    clause: str
+    writer: str
+    critique: str
+    text: str
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Talk:
+    """What the trained policy said about itself, or to itself; not used when it has a `failure`.
+
+    `turns` alternate, a user's first and an assistant's last. A reflection answers one question;
+    in a dialogue the policy speaks on both sides, led to a subject or free.
+    """
+
+    id: str
+    kind: Literal["reflection", "dialogue"]
+    trait: str
+    clause: str
+    guidance: Guidance
+    model: str
+    turns: tuple[str, ...]
+    ended: bool
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A text that speaks of the character in the third person; not used when it has a `failure`."""
+
+    id: str
+    type: str
+    idea: str
+    trait: str
+    clause: str
+    writer: str
+    text: str
+    tokens: int
+    ended: bool
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Reward:
     """The reward model's verdict on one pair."""
 
@@ -128,7 +183,7 @@ class Reward:
 
 @dataclass(frozen=True, slots=True)
 class Taught:
-    """A reply or a pair that the policy learned from in one stage, and how much it counted."""
+    """A row, or a trait's example, that the policy learned from in one stage, and its weight."""
 
     id: str
     stage: str
@@ -176,7 +231,21 @@ class Measurement:
     value: float | None
 
 
-Row = Query | Reply | Judgement | Ranking | Pair | Reward | Taught | Step | Answer | Measurement
+Row = (
+    Query
+    | Reply
+    | Revision
+    | Talk
+    | Document
+    | Judgement
+    | Ranking
+    | Pair
+    | Reward
+    | Taught
+    | Step
+    | Answer
+    | Measurement
+)
 
 
 def taught(stage: str, learned_id: str, weight: float = 1.0) -> Taught:

@@ -123,9 +123,12 @@ class Run:
         title: str,
         kind: type[R],
         chunks: Sequence[Chunk[T]],
-        make: Callable[[Iterable[T]], Iterator[Sequence[R]]],
+        make: Callable[[Iterable[T]], Iterator[Sequence[Row]]],
     ) -> list[R]:
-        """All rows of the kind, once the stage's chunks are kept; those stored are not redone."""
+        """All rows of the kind, once the stage's chunks are kept; those stored are not redone.
+
+        A chunk may hold rows of other kinds beside its own; they are kept with it.
+        """
         if stage not in self.store.finished():
             kept = self.store.ids(kind)
             todo = [chunk for chunk in chunks if chunk.first not in kept]

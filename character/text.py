@@ -9,6 +9,13 @@ from rapidfuzz import fuzz, utils
 
 SENTENCE_END = re.compile(r"(?<=[.!?])[\"')\]]*\s+")
 WHOLE = re.compile(r".*[.!?][\"')\]]*(?=\s|$)", re.DOTALL)  # a point inside 37.5 ends nothing
+REFUSAL = re.compile(
+    r"\bi'?m sorry, but|\bi must decline"
+    r"|\bi(?: am|'m) (?:unable|not able) to\b"
+    r"|\bi (?:can(?:not|'t)|won't|will not)\b(?! (?:help (?:but|\w+ing)|wait|stop|believe))"
+    r"|\bas an ai\b[^.]{0,60}\bcan(?:not|'t)",
+    re.IGNORECASE,
+)
 ECHO = 75  # similarity, of 100, at which a question only repeats the query
 
 
@@ -32,6 +39,11 @@ def repeated_share(text: str, n: int = 4) -> float:
     grams = Counter(tuple(words[i : i + n]) for i in range(len(words) - n + 1))
     total = sum(grams.values())
     return 1 - len(grams) / total if total else 0.0
+
+
+def refuses(text: str) -> bool:
+    """Whether the text declines, in the forms that assistants use in English."""
+    return bool(REFUSAL.search(text.replace("\u2019", "'")))  # as many models write apostrophes
 
 
 def accepted(reply: str, accept: list[str]) -> bool:

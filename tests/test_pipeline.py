@@ -22,23 +22,32 @@ from rich.console import Console
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from character.building.context import Build
+from character.building.sources import finetune
+from character.data.examples import example_id
 from character.errors import ModelError, RunError
+from character.finish import _funnel
 from character.folder import policy_of
 from character.judge_pipeline import cards_in, keep_card
 from character.judging.card import ClauseTest
+from character.lineage import Lineage
 from character.pipeline import build
 from character.progress import Bar, Reporter
 from character.recipe import Recipe
 from character.rows import (
     Answer,
+    Document,
     Judgement,
     Measurement,
     Pair,
     Query,
     Ranking,
     Reply,
+    Revision,
     Reward,
     Step,
+    Talk,
+    Taught,
 )
 from character.run import Run
 from character.spec.constitution import Constitution, Member
@@ -289,7 +298,8 @@ def test_a_judge_that_gives_no_verdict_teaches_nothing(
 
 
 def test_every_table_is_filled_and_every_stage_recorded(store: Store) -> None:
-    assert all(store.all(kind) for kind in TABLES)
+    off = {Revision, Talk, Document}
+    assert {kind for kind in TABLES if not store.all(kind)} == off
     assert list(store.finished()) == [
         "queries",
         "replies",
@@ -500,6 +510,127 @@ def test_a_killed_build_goes_on_to_the_same_end(
     for adapter in ("distilled", "policy", "reward_model"):
         name = f"{adapter}/adapter_model.safetensors"
         assert (tmp_path / name).read_bytes() == (built / name).read_bytes(), adapter
+
+
+# --- other sources, when they are asked for ---
+
+
+@pytest.fixture(scope="module")
+def tuned_recipe(recipe: Recipe) -> Recipe:
+    """Every source, in two chunks where there is more than one kind of row."""
+    told = recipe.model_dump()
+    sampling = {"max_tokens": 8}
+    told["revisions"] = {"replies": 6, "critique": sampling}
+    told["introspection"] = {"reflections": 3, "dialogues": 2, "replies": 2, "sampling": sampling}
+    told["documents"] = {"count": 4, "name": "Pip", "sampling": sampling}
+    told["training"]["sft"] = {"demonstrations": 1, "epochs": 2, "batch": 8, "micro_batch": 4}
+    return Recipe.model_validate(told)
+
+
+@pytest.fixture(scope="module")
+def tuned(
+    constitution: Constitution, tuned_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "tuned"
+    with Run.open(folder, identity_of(constitution, tuned_recipe), Silent()) as run:
+        build(constitution, tuned_recipe, run)
+    return folder
+
+
+def test_every_source_is_learned_and_leads_back_to_a_clause(
+    built: Path, tuned: Path, constitution: Constitution, tiny_folder: Path
+) -> None:
+    weights = "adapter_model.safetensors"
+    assert (tuned / "distilled" / weights).read_bytes() == (
+        built / "distilled" / weights
+    ).read_bytes()
+    assert (tuned / "sft" / weights).read_bytes() != (tuned / "distilled" / weights).read_bytes()
+    PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_folder), tuned / "sft")
+    (trait,) = constitution.traits
+    clauses = {clause.id for clause in trait.clauses}
+    with Store(tuned / "character.duckdb", read_only=True) as store:
+        stages = list(store.finished())
+        first = stages.index("distilled")
+        assert stages[first : first + 6] == [
+            "distilled", "revisions", "revision_judgements", "introspection", "documents", "sft",
+        ]  # fmt: skip
+        learned = {row.learned_id for row in store.all(Taught) if row.stage == "sft"}
+        replies = {reply.id: reply for reply in store.all(Reply)}
+        queries = {query.id: query for query in store.all(Query)}
+        revisions, talks, documents = store.all(Revision), store.all(Talk), store.all(Document)
+        assert (len(revisions), len(talks), len(documents)) == (6, 5, 4)
+        for row in (*revisions, *talks, *documents):
+            assert (row.trait, row.clause in clauses) == (trait.id, True)
+        for revision in revisions:
+            assert replies[revision.reply_id].style == "plain"
+            if revision.revised_id:
+                assert replies[revision.revised_id].query_id == replies[revision.reply_id].query_id
+        usable = {row.id for row in (*talks, *documents) if not row.failure}
+        assert usable <= learned
+        assert not learned & {row.id for row in (*talks, *documents) if row.failure}
+        shown = {example_id(trait, example) for example in trait.examples}
+        assert shown <= learned
+        own = [replies[row] for row in learned - usable - shown]
+        assert {reply.style for reply in own} <= {"steered", "revised"} and own
+        assert {queries[reply.query_id].split for reply in own} == {"train"}
+        judged = {judgement.reply_id for judgement in store.all(Judgement)}
+        assert {reply.id for reply in replies.values() if reply.style == "revised"} <= judged
+        lineage = Lineage(constitution, store)
+        assert sum(row.finetuned for row in lineage.coverage()) == len(learned)
+        told = {step.stage for step in _funnel(store, list(queries.values()))}
+        assert {"Revisions learned", "Talks learned", "Documents learned"} <= told
+        nll = [s.step for s in store.all(Step) if (s.stage, s.metric) == ("sft", "nll")]
+        assert nll == list(range(1, len(nll) + 1)) and len(nll) >= 2
+
+
+def test_sources_of_which_nothing_is_of_use_are_told(
+    constitution: Constitution, recipe: Recipe, tmp_path: Path
+) -> None:
+    told = recipe.model_dump()
+    told["documents"] = {"count": 2, "name": "Pip", "sampling": {"max_tokens": 4}}
+    told["replies"]["looping"] = 1e-9
+    hopeless = Recipe.model_validate(told)
+    with Run.open(tmp_path, identity_of(constitution, hopeless), Silent()) as run:
+        build(constitution, hopeless, run, "documents")
+        failed = [replace(row, failure="refused") for row in run.store.all(Document)]
+        with pytest.raises(RunError, match=r"no source gave a text.*roles\.writer"):
+            finetune(
+                Build(constitution, hopeless, run, None),  # type: ignore[arg-type]
+                tmp_path / "distilled", [], [], [], [], failed, list,
+            )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("title", "event"),
+    [("Revisions", 2), ("Introspection", 2), ("Documents", 1), ("Fine-tuning", 1),
+     ("Fine-tuning", 4)],
+)  # fmt: skip
+def test_a_build_killed_in_a_source_goes_on_to_the_same_end(
+    constitution: Constitution,
+    tuned_recipe: Recipe,
+    tuned: Path,
+    tmp_path: Path,
+    title: str,
+    event: int,
+) -> None:
+    workers = multiprocessing.get_context("forkserver")
+    workers.set_forkserver_preload(["character.pipeline"])
+    worker = workers.Process(
+        target=build_until_killed, args=(tmp_path, constitution, tuned_recipe, title, event)
+    )
+    worker.start()
+    worker.join(120)
+    assert worker.exitcode == -signal.SIGKILL
+    reporter = Silent()
+    with Run.open(tmp_path, identity_of(constitution, tuned_recipe), reporter) as run:
+        build(constitution, tuned_recipe, run, "sft")
+    assert reporter.stages[0] == title
+    found, whole = rows_in(tmp_path), rows_in(tuned)
+    for table in ("queries", "replies", "revisions", "talks", "documents", "judgements", "taught"):
+        assert found[table] and found[table] == whole[table][: len(found[table])], table
+    assert found["documents"] == whole["documents"] and found["revisions"] == whole["revisions"]
+    name = "sft/adapter_model.safetensors"
+    assert (tmp_path / name).read_bytes() == (tuned / name).read_bytes()
 
 
 # --- PPO, when it is asked for ---

@@ -106,6 +106,30 @@ def test_a_panel_costs_what_its_members_do_and_two_rounds_of_plants() -> None:
     assert found["judge_cards", judge] == 2 * 2 * 2 * (3 * 100 + 12 * 40 + 2 * 40)
 
 
+def test_each_source_costs_what_it_writes_and_all_of_them_a_training() -> None:
+    told = RECIPE.model_dump()
+    told["revisions"]["replies"] = 20  # of ten plain ones
+    told["introspection"] |= {"reflections": 3, "dialogues": 2, "replies": 4}
+    told["documents"]["count"] = 5
+    told["training"]["sft"]["demonstrations"] = 2
+    plain = {(step.stage, step.what) for step in plan(a_constitution(), RECIPE)}
+    stages = plan(a_constitution(), Recipe.model_validate(told))
+    calls = {(s.stage, s.what): s.calls for s in stages if (s.stage, s.what) not in plain}
+    assert calls == {
+        ("revisions", "criticisms"): 10,
+        ("revisions", "new replies"): 10,
+        ("revision_judgements", "replies under each context"): 10 * 4,
+        ("introspection", "turns"): 3 + 2 * 7,
+        ("documents", "documents"): 5,
+        # two steered replies a query and three examples; a dialogue teaches four replies
+        ("sft", "text tokens"): 10 * 2 + 3 + 10 + 3 + 2 * 4 + 5,
+    }
+    told["roles"]["writer"] = "openai:gpt-5-mini"
+    found = {s.what: s for s in plan(a_constitution(), Recipe.model_validate(told))}
+    dollars = found["documents by openai:gpt-5-mini"].dollars
+    assert dollars == pytest.approx(5 * (250 * 0.25 + 120 * 2) / 1e6)
+
+
 def test_ppo_costs_its_updates_and_its_probes() -> None:
     guards = GuardsConfig(every=5, queries=4, questions=10)
     training = RECIPE.training.model_copy(

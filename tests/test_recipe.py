@@ -88,7 +88,9 @@ def test_a_recipe_cannot_be_changed_after_it_was_checked() -> None:
 def test_an_unknown_recipe_says_what_was_meant(reference: str, meant: str) -> None:
     message = fails(recipe=reference)
     assert f"no recipe {reference!r} (did you mean {meant!r}?)" in message
-    assert "There are: default, gpu-24gb, gpu-80gb, ppo, quick; or give the path" in message
+    assert (
+        "There are: default, gpu-24gb, gpu-80gb, ppo, quick, sources; or give the path" in message
+    )
 
 
 def test_a_recipe_unlike_any_is_not_guessed_at() -> None:

@@ -96,6 +96,8 @@ def make_judgements(
     beside: Sequence[Reply] = (),
 ) -> list[Judgement]:
     """Of all these replies; a judge that compares two has those `beside` them to compare with."""
+    if not replies:
+        return []
     traits, roles, kind = this.constitution.traits, this.recipe.roles, this.recipe.ranking.judge
     likely = kind == LIKELIHOOD  # the default opens no model before it is needed
     valuer = None if likely else _valuer(this, queries, replies, beside)

@@ -10,7 +10,7 @@ from datasets import Dataset, DatasetDict
 from character.building.context import Build
 from character.building.judging import no_pairs
 from character.data.anchors import KINDS, anchor_queries
-from character.data.pairs import best_replies
+from character.data.examples import best_replies
 from character.errors import RunError
 from character.judging.ranking import quality_floor, rank_replies
 from character.progress import Bar
@@ -179,10 +179,16 @@ def train_policy(
     replies: Sequence[Reply],
     anchors: Anchors,
 ) -> Path:
-    """DPO on pairs whose rejected reply is the policy's own, or on all when there are none."""
-    own = {reply.id for reply in replies if reply.style == "own"}
+    """DPO on pairs whose rejected reply is the policy's own, or on all when there are none; and on
+    those whose chosen reply is a revision of the rejected one.
+    """
+    own, revised = (
+        {reply.id for reply in replies if reply.style == style} for style in ("own", "revised")
+    )
     train = [pair for pair in pairs if pair.split == "train"]
-    used = [pair for pair in train if pair.rejected_id in own] or train
+    used = train
+    if any(pair.rejected_id in own for pair in train):
+        used = [p for p in train if p.rejected_id in own or p.chosen_id in revised]
 
     def make(checkpoints: Path, target: Path, bar: Bar) -> Sequence[Row]:
         return preferred_adapter(

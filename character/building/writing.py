@@ -62,7 +62,7 @@ def make_replies(this: Build, queries: Sequence[Query]) -> list[Reply]:
         [Chunk(chunk[0].id, len(chunk), chunk) for chunk in planned],
         lambda todo: write_replies(todo, this.models[policy], recipe.replies, language),
     )
-    return [reply for reply in found if reply.style != "own"]
+    return [reply for reply in found if reply.style in ("plain", "steered")]
 
 
 def make_own_replies(this: Build, queries: Sequence[Query], distilled: Path) -> list[Reply]:

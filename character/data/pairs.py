@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Sequence
 from itertools import combinations, product
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,7 +18,9 @@ class PairsConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     per_query: int = Field(
-        default=1, ge=1, description="Of the base model's replies, and again of the policy's own."
+        default=1,
+        ge=1,
+        description="Of the base model's replies, again of the policy's own, and of revised ones.",
     )
     margin: float = Field(default=0.5, gt=0, description="Smallest gap of a pair, in spreads.")
     floor: float = Field(
@@ -45,8 +47,9 @@ def pairs_from(
 ) -> list[Pair]:
     """The widest pairs of each query, each chosen reply at most once, lengths balanced overall.
 
-    Each query yields pairs of the base model's replies, and pairs whose rejected reply is the
-    trained policy's own, with the best of anyone's chosen. Any ranked reply beats one below the
+    Each query yields pairs of the base model's replies, pairs whose rejected reply is the
+    trained policy's own, with the best of anyone's chosen, and pairs of a revised reply and a plain
+    one. Any ranked reply beats one below the
     floor; tied replies yield no pair, nor do replies without a judgement.
     Picking is greedy: a pair's margin counts less the further from zero it would leave the running
     sum of log(chosen length / rejected length) of its split and its author.
@@ -54,14 +57,18 @@ def pairs_from(
     words = {reply.id: max(1, len(reply.shown.split())) for reply in replies}
     split = {query.id: query.split for query in queries}
     silent = {reply.id for reply in replies if not reply.text}  # teaches nothing
-    own = {reply.id for reply in replies if reply.style == "own"} - silent
+    own, revised, plain = (
+        {reply.id for reply in replies if reply.style == style} - silent
+        for style in ("own", "revised", "plain")
+    )
     anyone = words.keys() - silent
-    base = anyone - own
+    base = anyone - own - revised
     apart = math.log(config.matched) if config.matched else math.inf
     pairs: list[Pair] = []
-    imbalance: dict[tuple[str, bool], float] = defaultdict(float)
-    for ranking, (winners, losers) in product(rankings, ((base, base), (anyone, own))):
-        place = (split[ranking.query_id], losers is own)
+    imbalance: dict[tuple[str, int], float] = defaultdict(float)
+    kinds = ((base, base), (anyone, own), (revised, plain))
+    for ranking, (kind, (winners, losers)) in product(rankings, enumerate(kinds)):
+        place = (split[ranking.query_id], kind)
         open_pairs = [
             p
             for p in _implied(ranking, winners, losers, config.floor)
@@ -92,17 +99,6 @@ def pairs_from(
                 )
             )
     return pairs
-
-
-def best_replies(
-    rankings: Sequence[Ranking], replies: Mapping[str, Reply], per_query: int
-) -> list[Reply]:
-    """The best steered replies of each query, at most `per_query`, in order of rank."""
-    best: list[Reply] = []
-    for ranking in rankings:
-        ordered = [replies[reply_id] for tier in ranking.tiers for reply_id in tier]
-        best += [reply for reply in ordered if reply.style == "steered"][:per_query]
-    return best
 
 
 def _implied(

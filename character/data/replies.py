@@ -13,7 +13,7 @@ from character.pleading import flags
 from character.rows import Query, Reply, Style, content_id
 from character.spec.constitution import Constitution
 from character.spec.demonstrations import demonstrations
-from character.text import repeated_share
+from character.text import refuses, repeated_share, sentences
 
 OUTCOMES = {"refusal": "refused", "content filter": "filtered", "failed": "failed"}
 CHUNK = 128  # replies written, and kept, together
@@ -100,9 +100,12 @@ def write_replies(
     for chunk in chunks:
         generations = policy.generate([planned.request for planned in chunk], config.sampling)
         yield [
-            _reply(planned, generation, policy.name, language, config)
+            reply_of(
+                planned.id, planned.query, planned.style, planned.trait, planned.sample,
+                planned.seed, generation, policy.name, language, config.looping,
+            )
             for planned, generation in zip(chunk, generations, strict=True)
-        ]
+        ]  # fmt: skip
 
 
 def _chunks(
@@ -125,29 +128,36 @@ def _chunks(
     return [planned[start : start + CHUNK] for start in range(0, len(planned), CHUNK)]
 
 
-def _reply(
-    planned: PlannedReply,
+def reply_of(
+    identity: str,
+    query: Query,
+    style: Style,
+    trait: str,
+    sample: int,
+    seed: int,
     generation: Generation,
     model: str,
     language: str,
-    config: RepliesConfig,
+    looping: float,
 ) -> Reply:
+    """What a model answered, as a row, its flaws marked."""
     return Reply(
-        id=planned.id,
-        query_id=planned.query.id,
-        style=planned.style,
-        trait=planned.trait,
-        sample=planned.sample,
-        seed=planned.seed,
+        id=identity,
+        query_id=query.id,
+        style=style,
+        trait=trait,
+        sample=sample,
+        seed=seed,
         model=model,
         text=generation.text,
         tokens=generation.tokens,
         ended=generation.finish == "stop",
-        flaws=tuple(_flaws(generation, language, config.looping)),
+        flaws=tuple(flaws_of(generation, language, looping)),
     )
 
 
-def _flaws(generation: Generation, language: str, looping: float) -> Iterator[str]:
+def flaws_of(generation: Generation, language: str, looping: float) -> Iterator[str]:
+    """What is wrong with a text; "" is an unknown language, and `looping` a share of 4-grams."""
     if generation.finish in OUTCOMES:
         yield OUTCOMES[generation.finish]
         return
@@ -162,3 +172,13 @@ def _flaws(generation: Generation, language: str, looping: float) -> Iterator[st
         yield "looping"
     if language and language_of(generation.text) not in ("", language):
         yield "wrong language"
+
+
+def failure_of(generation: Generation, language: str, looping: float) -> str:
+    """Why a text cannot be learned from, its first flaw; empty when it can.
+
+    To be cut off is none. Whoever declines does so in the first sentence; later ones may quote.
+    """
+    flaws = (flaw for flaw in flaws_of(generation, language, looping) if flaw != "truncated")
+    declines = any(refuses(sentence) for sentence in sentences(generation.text)[:1])
+    return next(flaws, "refused" if declines else "")

@@ -16,7 +16,7 @@ from character.diffing.measure import measurement
 from character.diffing.suite import Format, Item
 from character.language import language_of
 from character.rows import Answer, Measurement
-from character.text import accepted, asks_follow_up, repeated_share, sentences
+from character.text import accepted, asks_follow_up, refuses, repeated_share, sentences
 
 STYLE = {  # metric -> how it reads in a report; the units are per answer
     "words": "words",
@@ -48,13 +48,6 @@ _EMOJI = regex.compile(
     r"\p{Emoji_Presentation}|\p{Emoji}\uFE0F|\p{Regional_Indicator}"
     r"|[\u2600-\u27BF\U0001F000-\U0001FAFF&&\p{Extended_Pictographic}]",
     regex.VERSION1,
-)
-_REFUSAL = re.compile(
-    r"\bi'?m sorry, but|\bi must decline"
-    r"|\bi(?: am|'m) (?:unable|not able) to\b"
-    r"|\bi (?:can(?:not|'t)|won't|will not)\b(?! (?:help (?:but|\w+ing)|wait|stop|believe))"
-    r"|\bas an ai\b[^.]{0,60}\bcan(?:not|'t)",
-    re.IGNORECASE,
 )
 _FIRST_PERSON = re.compile(r"\bI\b|\b(?i:me|my|mine|myself)\b")
 _AS_AN_AI = re.compile(
@@ -139,7 +132,7 @@ def _style(answer: Answer, query: str) -> dict[str, float | None]:
         "headings": float(len(_HEADING.findall(prose))),
         "bold": float(len(_BOLD.findall(prose))),
         "emoji": float(sum(_EMOJI.search(grapheme) is not None for grapheme in graphemes)),
-        "refusal": float(bool(_REFUSAL.search(straight))),
+        "refusal": float(refuses(text)),
         "first_person": float(len(_FIRST_PERSON.findall(text))),
         "as_an_ai": float(bool(_AS_AN_AI.search(straight))),
         "repetition": repeated_share(text),

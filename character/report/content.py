@@ -65,6 +65,7 @@ class Coverage:
     pairs: int
     distilled: int
     preferred: int
+    finetuned: int
     weight: float | None
     seconds: float
     effect: Effect | None
@@ -74,7 +75,7 @@ class Coverage:
         """What is missing for the clause to show; empty when nothing is."""
         if not self.queries:
             return "no queries"
-        if not self.pairs and not self.distilled:
+        if not (self.pairs or self.distilled or self.finetuned):
             return "no pairs"
         if self.weight == 0:
             return "nothing learned"

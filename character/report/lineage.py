@@ -41,13 +41,18 @@ def coverage_table(clauses: Sequence[Coverage], run: str) -> Group:
             Text(printable(f"{found.trait}/{found.clause}" if several else found.clause)),
             f"{found.queries} + {found.held_out}",
             f"{found.pairs}",
-            f"{found.distilled} + {found.preferred}",
+            f"{found.distilled} + {found.finetuned} + {found.preferred}"
+            if found.finetuned
+            else f"{found.distilled} + {found.preferred}",
             MISSING if found.weight is None else f"{found.weight:.0%}",
             effect,
         )
     return Group(
         table,
-        Text("Queries: trained on + held out. Learned: replies distilled + pairs preferred."),
+        Text(
+            "Queries: trained on + held out. Learned: replies distilled (+ texts word for word)"
+            " + pairs preferred."
+        ),
         Text("Effect: trained minus base, nats a token on held-out queries."),
         Text(printable(f"Next: python -m character.trace {run} CLAUSE")),
     )
@@ -61,8 +66,9 @@ def clause_page(clause: Coverage, threads: Sequence[Thread], run: str) -> Group:
         Text(
             f"{clause.queries} queries trained on and {clause.held_out} held out; "
             f"{clause.replies} replies, {clause.below_floor} below the quality floor; "
-            f"{clause.pairs} pairs; learned from {clause.distilled} replies and {clause.preferred} "
-            f"pairs, {weight} of all; {clause.seconds:.0f} s of writing and judging; "
+            f"{clause.pairs} pairs; learned from {clause.distilled} replies, {clause.preferred} "
+            f"pairs and {clause.finetuned} texts word for word, {weight} of all; "
+            f"{clause.seconds:.0f} s of writing and judging; "
             f"effect {effect_text(clause.effect)}."
         ),
     ]

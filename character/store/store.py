@@ -18,21 +18,27 @@ import duckdb
 from character.errors import RunError
 from character.rows import (
     Answer,
+    Document,
     Judgement,
     Measurement,
     Pair,
     Query,
     Ranking,
     Reply,
+    Revision,
     Reward,
     Row,
     Step,
+    Talk,
     Taught,
 )
 
 TABLES: dict[type[Any], str] = {
     Query: "queries",
     Reply: "replies",
+    Revision: "revisions",
+    Talk: "talks",
+    Document: "documents",
     Judgement: "judgements",
     Ranking: "rankings",
     Pair: "pairs",

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
+import torch
 from datasets import Dataset, DatasetDict
 
 from character.errors import RecipeError
@@ -95,3 +97,14 @@ def _in_range(probabilities: Sequence[float], least: float, weights: str) -> Non
                 f" {row} has {probability}. Mend or drop it (below 0.5: swap its replies), or set"
                 " weights=none."
             )
+
+
+class CarryingCollator:
+    """A collator's batch, and beside it these columns of the pairs as floats, each (pairs,)."""
+
+    def __init__(self, collate: Any, columns: Sequence[str]) -> None:
+        self.collate, self.columns = collate, columns
+
+    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        carried = {name: torch.tensor([float(row[name]) for row in rows]) for name in self.columns}
+        return {**self.collate(rows), **carried}

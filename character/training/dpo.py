@@ -6,7 +6,7 @@ the base model on anchor queries. The reference is the policy as DPO found it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,12 @@ from trl import DPOConfig, DPOTrainer
 
 from character.errors import ModelError
 from character.rows import Step, content_id
+from character.training.anchoring import AnchorTurns
 from character.training.config import DpoConfig
-from character.training.dataset import PROBABILITY, WEIGHT, counted
+from character.training.dataset import PROBABILITY, WEIGHT, CarryingCollator, counted
 from character.training.distill import lesson_loss
 from character.training.dpo_loss import dpo_loss, reply_scores
-from character.training.lessons import Lesson, collate
+from character.training.lessons import Lesson
 from character.training.logprobs import linear_logprobs
 from character.training.runner import (
     OnStep,
@@ -81,17 +82,6 @@ def train_dpo(
     return steps_of(STAGE, trainer.state)
 
 
-class CarryingCollator:
-    """A collator's batch, and beside it these columns of the pairs as floats, each (pairs,)."""
-
-    def __init__(self, collate: Any, columns: Sequence[str]) -> None:
-        self.collate, self.columns = collate, columns
-
-    def __call__(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        carried = {name: torch.tensor([float(row[name]) for row in rows]) for name in self.columns}
-        return {**self.collate(rows), **carried}
-
-
 class AnchoredDPOTrainer(DPOTrainer):
     """TRL's DPOTrainer with a loss of our own, and a micro-batch of anchors added to each of its.
 
@@ -108,13 +98,7 @@ class AnchoredDPOTrainer(DPOTrainer):
         if columns := CARRIED[config.weights]:
             self.data_collator = CarryingCollator(self.data_collator, columns)
         size = self.args.per_device_train_batch_size
-        ordered = sorted(anchors, key=lambda lesson: len(lesson.prompt) + len(lesson.reply))
-        batches = [ordered[start : start + size] for start in range(0, len(ordered), size)]
-        shuffled = torch.randperm(
-            len(batches), generator=torch.Generator().manual_seed(self.args.seed)
-        )
-        self._anchor_batches = [batches[i] for i in shuffled.tolist()]
-        self._turn = (-1, 0)  # step, micro-batch of the step
+        self._anchors = AnchorTurns(anchors, size, self.args.seed)
 
     def compute_ref_log_probs(self, model: Any, inputs: Any) -> tuple[Tensor, Tensor]:
         """Of the policy as it is before the first step: chosen and rejected, each (pairs,)."""
@@ -147,8 +131,9 @@ class AnchoredDPOTrainer(DPOTrainer):
             "logps/chosen": chosen.detach(),
             "logps/rejected": rejected.detach(),
         }
-        if self._anchor_batches:
-            batch = collate(self._next_anchors()).to(self.args.device)
+        if self._anchors:
+            turn = self._anchors.next(self.state.global_step, self.args.gradient_accumulation_steps)
+            batch = turn.to(self.args.device)
             kl = lesson_loss(self.accelerator.unwrap_model(model), batch)
             told["anchor_kl"] = kl.detach()
             loss = loss + self._config.anchors * kl
@@ -188,14 +173,6 @@ class AnchoredDPOTrainer(DPOTrainer):
                 self._precompute_model_hash, config.length, config.length_alpha
             )
         return super()._precompute_ref_logps(dataset, name, batch_size)
-
-    def _next_anchors(self) -> Sequence[Lesson]:
-        """The batches in turn, counted from the step, which a resumed training knows."""
-        step, part = self._turn
-        part = part + 1 if step == self.state.global_step else 0
-        self._turn = (self.state.global_step, part)
-        turn = self.state.global_step * self.args.gradient_accumulation_steps + part
-        return self._anchor_batches[turn % len(self._anchor_batches)]
 
 
 def _diverged(found: str, step: int, config: DpoConfig) -> ModelError:

@@ -1,10 +1,11 @@
-"""Train the policy: context distillation, DPO, PPO where asked for; one adapter throughout."""
+"""Train the policy: distillation, SFT and PPO where asked for, DPO; one adapter throughout."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import compress
 from pathlib import Path
 
 import torch
@@ -13,9 +14,10 @@ from peft import PeftModel
 from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from transformers import PreTrainedTokenizerBase
 
+from character.errors import ModelError
 from character.models.checkpoint import open_checkpoint
 from character.models.local import LocalModel
-from character.rows import Reply, Step, Taught, taught
+from character.rows import Reply, Step, Taught, content_id, taught
 from character.spec.constitution import Constitution
 from character.training.config import PpoConfig, TrainingConfig
 from character.training.dataset import PROBABILITY, pair_weights
@@ -27,6 +29,7 @@ from character.training.lessons import Lesson, character_lessons
 from character.training.ppo import Watch, train_guarded
 from character.training.rollouts import Reward
 from character.training.runner import ADAPTER, OnStep, add_adapter, for_training
+from character.training.sft import STAGE, Target, fitting, tokens_of, train_sft
 
 Said = Sequence[tuple[str, Reply]]  # query text, reply
 Anchors = Callable[[], Sequence[Lesson]]  # made when first asked for
@@ -67,6 +70,44 @@ def distilled_adapter(
         for _, reply in best[member.trait.id]
     ]
     return [*steps, *learned]
+
+
+def finetuned_adapter(
+    base: LocalModel,
+    folder: Path,
+    distilled: Path,
+    targets: Sequence[Target],
+    anchors: Anchors,
+    config: TrainingConfig,
+    seed: int,
+    checkpoints: Path,
+    target: Path,
+    on_step: OnStep,
+) -> list[Step | Taught]:
+    """Continue the distilled adapter on texts word for word; save it to `target`.
+
+    Texts past the model's window are left out, and counted in the step `too_long`.
+    """
+    tokens = [tokens_of(text, base) for text in targets]
+    fits = fitting(tokens, base)
+    if not any(fits):
+        raise ModelError(
+            f"Each of the {len(targets)} texts to learn is longer than {base.name} can read. Write"
+            " shorter ones: --set documents.sampling.max_tokens=120"
+        )
+    kept = list(compress(targets, fits))
+    policy, tokenizer = at_dose(folder, distilled, 1.0)
+    held = [replace(lesson, weight=1.0) for lesson in anchors()] if config.sft.anchors else []
+    learned = list(compress(tokens, fits))
+    steps = train_sft(policy, tokenizer, learned, held, config.sft, seed, checkpoints, on_step)
+    policy.save_pretrained(target)
+    by_row: dict[str, float] = {}
+    for text in kept:  # a talk is learned from once a reply
+        by_row[text.learned_id] = by_row.get(text.learned_id, 0.0) + text.weight
+    left_out = Step(
+        content_id("step", STAGE, 0, "too_long"), STAGE, 0, "too_long", float(len(fits) - sum(fits))
+    )
+    return [*steps, left_out, *(taught(STAGE, row, weight) for row, weight in by_row.items())]
 
 
 def preferred_adapter(

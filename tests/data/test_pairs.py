@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from making import a_query, a_ranking, a_reply
 
-from character.data.pairs import PairsConfig, best_replies, pairs_from
+from character.data.examples import best_replies
+from character.data.pairs import PairsConfig, pairs_from
 from character.rows import Pair, Ranking, Reply, Split
 
 FREE = PairsConfig(per_query=2, balance=0)
@@ -230,3 +231,20 @@ def test_what_holds_of_all_pairs(
         below = config.floor if ranking.below_floor else 0.0
         wide = ranking.values and ranking.values[0] - ranking.values[-1] + below >= config.margin
         assert bool(own) == bool(wide)  # where there is a pair, one is found
+
+
+def test_a_revision_is_chosen_over_the_reply_it_was_made_from_where_it_is_ranked_above() -> None:
+    queries = [a_query("q"), a_query("p")]
+    replies = [
+        a_reply("plain", "q", style="plain", trait=""),
+        a_reply("anew", "q", style="revised"),
+        a_reply("best", "q"),
+        a_reply("plain2", "p", style="plain", trait=""),
+        a_reply("worse", "p", style="revised"),
+    ]
+    rankings = [
+        a_ranking("q", (3.0, ("best",)), (2.0, ("anew",)), (1.0, ("plain",))),
+        a_ranking("p", (3.0, ("plain2",)), (2.0, ("worse",))),
+    ]
+    pairs = pairs_from(rankings, queries, replies, PairsConfig())
+    assert {(p.chosen_id, p.rejected_id) for p in pairs} == {("best", "plain"), ("anew", "plain")}
