@@ -84,7 +84,7 @@ def train_with_ppo(this: Build, preferred: Path, queries: Sequence[Query]) -> Pa
 
 
 def _watch(this: Build, held: Sequence[Query], model: RewardModel) -> Watch:
-    """What the guards of PPO look at: contrast, short questions, and where reward models differ."""
+    """What the guards of PPO look at: contrasts, short questions, where reward models differ."""
     config, sampling = this.recipe.training.ppo.guards, this.recipe.measure.short_sampling
     watched = evenly(held, config.queries)
     asked = {query.text: query.trait for query in watched}
@@ -98,6 +98,14 @@ def _watch(this: Build, held: Sequence[Query], model: RewardModel) -> Watch:
             found |= dict(zip(own, contrast(this.scorer, trait, said), strict=True))
         return [found[i] for i in range(len(rollouts))]
 
+    def others(rollouts: Sequence[Rollout]) -> dict[str, list[float | None]]:
+        found = {}
+        for trait in this.constitution.traits:
+            said = [Said(r.query, r.text, r.ended) for r in rollouts if asked[r.query] != trait.id]
+            if said:
+                found[trait.id] = contrast(this.scorer, trait, said)
+        return found
+
     def short(policy: LocalModel) -> float | None:
         requests = [Request((Message("user", question.ask),)) for question in questions]
         right = [
@@ -110,6 +118,7 @@ def _watch(this: Build, held: Sequence[Query], model: RewardModel) -> Watch:
         [query.text for query in watched],
         [query.trait for query in watched],
         independent,
+        others,
         short,
         disagreement_of(model),
         this.run.reporter.say,

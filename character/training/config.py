@@ -228,6 +228,10 @@ class GuardsConfig(Part):
         " still. Higher finds more, and stops more that is well.",
     )
     trait: bool = Field(default=True, description="A trait's independent measure down: stop.")
+    others: bool = Field(
+        default=True,
+        description="A trait's measure down in replies to queries of the other traits: stop.",
+    )
     kl: float | None = Field(default=15.0, gt=0, description="Nats a reply from the start.")
     length: float | None = Field(default=0.25, gt=0, description="Of the first words, up or down.")
     entropy: float | None = Field(
@@ -235,6 +239,9 @@ class GuardsConfig(Part):
     )
     repetition: float | None = Field(
         default=0.05, ge=0, description="Rise of the share of repeated word 4-grams."
+    )
+    refused: float | None = Field(
+        default=0.05, ge=0, description="Rise of the share of replies that decline."
     )
     ended: float | None = Field(default=0.25, ge=0, description="Fall of the share that ends.")
     short: float | None = Field(

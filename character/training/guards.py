@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean, stdev
 from typing import Any
 
@@ -48,6 +48,10 @@ class Probe:
     ended: float
     kl: float
     """Nats a reply to the reference."""
+    refused: float = 0.0
+    """Share of replies that decline."""
+    others: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+    """Each trait's measure of the replies to queries of the other traits; empty with one trait."""
     short: float | None = None
     """Share of short questions answered right."""
     disagreement: float | None = None
@@ -74,6 +78,8 @@ class Probe:
             "repeated": self.repeated,
             "ended": self.ended,
             "kl": self.kl,
+            "refused": self.refused,
+            **{f"others/{trait}": _mean(values) for trait, values in self.others.items()},
             "short": self.short,
             "disagreement": self.disagreement,
             "no_signal": self.no_signal,
@@ -152,6 +158,7 @@ def tripped(first: Probe, last_good: Probe, now: Probe, config: GuardsConfig) ->
         *_went_missing(first, now, config),
         *_over_optimised(first, last_good, now, config),
         *_traits(first, now, config),
+        *_other_traits(first, now, config),
         *_went_too_far(first, now, config),
         *_writes_badly(first, now, config),
         *_knows_less(first, now, config),
@@ -176,11 +183,17 @@ def rules(config: GuardsConfig) -> list[str]:
             f"any trait's independent measure fell by more than {config.noise:g} standard errors"
             " from the start"
         )
+    if config.others:
+        found.append(
+            "any trait shows less in replies to the other traits' queries, by more than"
+            f" {config.noise:g} standard errors from the start"
+        )
     for bar, scale, words in (
         (config.kl, 1, "it is over {:g} nats a reply from where it started"),
         (config.length, 100, "replies are over {:g} % longer or shorter than at the start"),
         (config.entropy, 100, "its entropy is below {:g} % of that at the start"),
         (config.repetition, 100, "its share of repeated 4-grams rose by over {:g} points"),
+        (config.refused, 100, "the share of its replies that decline rose by over {:g} points"),
         (config.ended, 100, "the share of its replies that end fell by over {:g} points"),
         (config.short, 100, "its share of short questions right fell by over {:g} points"),
         (config.disagreement, 1, "reward models differ over {:g} times as much as at the start"),
@@ -199,6 +212,12 @@ def unwatched(first: Probe, config: GuardsConfig) -> list[str]:
         found.append("Not watched: short questions, since none are asked.")
     if config.disagreement is not None and first.disagreement is None:
         found.append("Not watched: disagreement, since there is one reward model only.")
+    unmeasured = [trait for trait, values in first.others.items() if _mean(values) is None]
+    if config.others and unmeasured:
+        found.append(
+            f"Not watched: {', '.join(unmeasured)} in replies to queries of other traits, since the"
+            " measure is missing."
+        )
     if (config.over_optimised or config.trait) and _mean(first.independent) is None:
         found.append("Not watched: over-optimisation, since the independent measure is missing.")
     return found
@@ -246,6 +265,19 @@ def _traits(first: Probe, now: Probe, config: GuardsConfig) -> Iterator[str]:
             )
 
 
+def _other_traits(first: Probe, now: Probe, config: GuardsConfig) -> Iterator[str]:
+    if not config.others:
+        return
+    for trait, before in first.others.items():
+        found = change(before, now.others[trait])
+        if found is not None and found.fell(config.noise):
+            yield (
+                f"Other traits: in replies to queries of other traits the measure of {trait}"
+                f" changed by {found} from the start, and the bar is {config.noise:g} standard"
+                " errors."
+            )
+
+
 def _went_too_far(first: Probe, now: Probe, config: GuardsConfig) -> Iterator[str]:
     far = now.kl - first.kl
     if config.kl is not None and far > config.kl:
@@ -277,6 +309,11 @@ def _writes_badly(first: Probe, now: Probe, config: GuardsConfig) -> Iterator[st
         yield (
             f"Repetition: from {first.repeated:.1%} to {now.repeated:.1%} of the 4-grams, and the"
             f" bar is {100 * config.repetition:g} points more."
+        )
+    if config.refused is not None and now.refused - first.refused > config.refused:
+        yield (
+            f"Refusals: {first.refused:.1%} of the replies declined and now {now.refused:.1%}, and"
+            f" the bar is {100 * config.refused:g} points more."
         )
     if config.ended is not None and first.ended - now.ended > config.ended:
         yield (

@@ -41,7 +41,7 @@ from character.models import shared_prefix
 from character.models.base import Sampling
 from character.models.local import LocalModel
 from character.rows import Step, content_id
-from character.text import repeated_share
+from character.text import refuses, repeated_share
 from character.training.config import PpoConfig
 from character.training.guards import Guarded, Probe, rules, tripped, unwatched
 from character.training.logprobs import linear_logprobs
@@ -75,14 +75,16 @@ class Watch:
     """What guards look at besides the rewards; nothing here is learned from.
 
     `independent` gives one number a reply, None where it has none: a measure that the reward was
-    not trained on. `short` asks the policy short questions and gives the share that was right.
-    `disagreement` says by how much reward models differ on each reply.
+    not trained on. `others` gives each trait's measure of the replies to queries of the other
+    traits, always in the same order. `short` asks the policy short questions and gives the share
+    that was right. `disagreement` says by how much reward models differ on each reply.
     """
 
     queries: Sequence[str]
     traits: Sequence[str]
     """Whose query each is."""
     independent: Reward
+    others: Callable[[Sequence[Rollout]], Mapping[str, Sequence[float | None]]] = lambda said: {}
     short: Callable[[LocalModel], float | None] = lambda policy: None
     disagreement: Callable[[Sequence[Rollout]], Sequence[float]] | None = None
     say: Callable[[str], None] = lambda told: None
@@ -482,6 +484,8 @@ class PpoTrainer:
             repeated=fmean(repeated_share(rollout.text) for rollout in rollouts),
             ended=fmean(rollout.ended for rollout in rollouts),
             kl=kl,
+            refused=fmean(refuses(rollout.text) for rollout in rollouts),
+            others={trait: tuple(found) for trait, found in watch.others(rollouts).items()},
             short=short,
             disagreement=None if differ is None else fmean(differ),
             no_signal=fmean(constant) if constant else None,

@@ -71,6 +71,7 @@ def test_changes_are_paired() -> None:
         ({"words": 14.9}, {"words": 15.0}, "the bar is 25% of the first"),
         ({"entropy": 0.99}, {"entropy": 1.0}, "Entropy: from 2.00 to 0.99 nats a token"),
         ({"repeated": 0.07}, {"repeated": 0.05}, "Repetition: from 1.0% to 7.0%"),
+        ({"refused": 0.06}, {"refused": 0.05}, "Refusals: 0.0% of the replies declined and now 6"),
         ({"ended": 0.64}, {"ended": 0.66}, "Ends: 90% of the replies ended and now 64%"),
         ({"short": 0.41}, {"short": 0.43}, "Short questions: 50.0% were right and now 41.0%"),
         ({"disagreement": 0.61}, {"disagreement": 0.6}, "differed by 0.40 and now by 0.61"),
@@ -92,6 +93,7 @@ def test_a_bar_is_held_or_missed(bad: dict[str, Any], fine: dict[str, Any], says
         ("length", {"words": 99.0}),
         ("entropy", {"entropy": 0.0}),
         ("repetition", {"repeated": 1.0}),
+        ("refused", {"refused": 1.0}),
         ("ended", {"ended": 0.0}),
         ("short", {"short": 0.0}),
         ("disagreement", {"disagreement": 9.0}),
@@ -145,6 +147,26 @@ def test_each_trait_is_looked_at_by_itself() -> None:
     (told,) = broken(one_lost)
     assert told.startswith("Trait dry: its independent measure changed by -0.205")
     assert broken(one_lost, trait=False) == []
+
+
+def test_a_trait_may_not_fall_where_the_others_are_asked_for() -> None:
+    first = replace(FIRST, others={"warm": (0.3, 0.1), "dry": (0.2, 0.4)})
+    fell = replace(first, update=5, others={"warm": (0.1, -0.09), "dry": (0.3, 0.3)})
+    (told,) = tripped(first, first, fell, CONFIG)
+    # -.2 and -.19: mean -.195, error .005; dry changed by .1 and -.1, which is noise
+    assert told.startswith(
+        "Other traits: in replies to queries of other traits the measure of warm"
+    )
+    assert "-0.195 (standard error 0.005)" in told
+    assert tripped(first, first, fell, GuardsConfig(others=False)) == []
+    assert len(rules(GuardsConfig(others=False))) == len(rules(CONFIG)) - 1
+    assert first.numbers()["others/warm"] == pytest.approx(0.2)
+    gone = replace(first, update=5, others={"warm": (None, None), "dry": (0.2, 0.4)})
+    (told,) = tripped(first, first, gone, CONFIG)
+    assert told == "Measures: others/warm could be measured at the start, and now cannot."
+    assert unwatched(gone, CONFIG) == [
+        "Not watched: warm in replies to queries of other traits, since the measure is missing."
+    ]
 
 
 def test_what_can_no_longer_be_measured_is_broken() -> None:

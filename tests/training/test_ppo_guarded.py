@@ -29,8 +29,19 @@ QUERIES = ["Why does bread rise?", "Do cats sleep?", "Name a river."]
 HELD = [f"{verb} the {thing}?" for verb in ("Where is", "Who has", "Take", "Why") for thing in
         ("tea", "cat", "oven", "bread", "train", "river", "honey", "drum")]  # fmt: skip
 MAGIC = 590
-OFF = {"over_optimised": False, "trait": False} | dict.fromkeys(
-    ("kl", "length", "entropy", "repetition", "ended", "short", "disagreement", "no_signal"), None
+OFF = {"over_optimised": False, "trait": False, "others": False} | dict.fromkeys(
+    (
+        "kl",
+        "length",
+        "entropy",
+        "repetition",
+        "refused",
+        "ended",
+        "short",
+        "disagreement",
+        "no_signal",
+    ),
+    None,
 )
 
 
@@ -142,6 +153,23 @@ def test_a_reward_without_signal_is_stopped(new_policy: NewPolicy, train: Train)
     assert guarded.tripped[0].startswith("No signal: 100% of the updates")
     assert (guarded.done, guarded.kept) == (2, 0) and "as it was before PPO" in guarded.told[0]
     assert same(weights(policy), before)
+
+
+def test_a_policy_that_loses_another_trait_is_stopped(new_policy: NewPolicy, train: Train) -> None:
+    looked = iter(range(9))
+
+    def others(rollouts: Sequence[Rollout]) -> dict[str, list[float | None]]:
+        probe = next(looked)
+        return {"kind": [0.5 - 0.1 * probe - 0.001 * i for i in range(len(rollouts))]}
+
+    told: list[str] = []
+    bars = OFF | {"others": True}
+    steps, guarded = train(new_policy(), odd, config(bars), others=others, say=told.append)
+    assert (guarded.done, guarded.kept) == (2, 0)
+    assert guarded.tripped[0].startswith("Other traits: in replies to queries of other traits")
+    assert any("any trait shows less" in rule for rule in told[: len(guarded.rules)])
+    kind = [s.value for s in steps if s.metric == "probe/others/kind"]
+    assert kind[0] - kind[1] == pytest.approx(0.1)
 
 
 # --- rewards that are what they seem ---
