@@ -27,6 +27,7 @@ TARGET = 0.85  # of the way to the prompted replies, with --beta auto
 @click.option("--recipe", default=DEFAULT, show_default=True, help="A recipe's name or file.")
 @click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change one setting.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), help="Seed of every draw.")
+@click.option("--rounds", type=click.IntRange(0), help="Further rounds on its own new replies.")
 @click.option("--out", type=click.Path(file_okay=False), help="Run folder [runs/<trait>-<hash>].")
 @click.option("--until", metavar="STAGE", default="report", help="Stop after this stage.")
 @click.option("--quick", is_flag=True, help="A smoke build in about a minute.")
@@ -59,6 +60,7 @@ def main(
     recipe: str,
     settings: tuple[str, ...],
     seed: int | None,
+    rounds: int | None,
     out: str | None,
     until: str,
     quick: bool,
@@ -80,6 +82,8 @@ def main(
     console = Console()
     if seed is not None:
         settings = (*settings, f"seed={seed}")
+    if rounds is not None:
+        settings = (*settings, f"rounds={rounds}")
     if batch:
         settings = (*settings, "requests.batch=true")
     if beta:

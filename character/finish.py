@@ -11,7 +11,7 @@ from typing import Any
 from character.building.settling import SETTLED, dose_name
 from character.data.queries import yield_of
 from character.diffing.outcome import BASE, TRAINED, contrast_metric, outcome_of
-from character.folder import record_of
+from character.folder import newest, record_of, trained_in
 from character.job import Job
 from character.judge_pipeline import cards_in
 from character.judging.card import Card, clauses_at_chance
@@ -85,9 +85,10 @@ def report_of(job: Job, store: Store) -> Report:
         store,
         record.get(ASKED),
         cards_in(record.get(CARDS)),
-        read_card(job.folder / "reward_model"),
+        read_card(newest(job.folder, "reward_model") or job.folder),
         guarded_in(record.get(GUARDED)),
         (record.get(SETTLED) or {}).get("told", ""),
+        (trained_in(job.folder) or job.folder / "policy").name,
     )
 
 
@@ -99,10 +100,11 @@ def gather(
     rewarded: RewardCard | None = None,
     improved: Guarded | None = None,
     settled: str = "",
+    trained: str = "policy",
 ) -> Report:
     """Everything the renderers need, from the stored rows, the record of what was `asked`, the
-    judge's cards and the reward model's (without which its rewards still say some of it), and how
-    PPO ended."""
+    judge's cards and the reward model's (without which its rewards still say some of it), how PPO
+    ended, and the folder of the trained policy."""
     recipe, queries = job.recipe, store.all(Query)
     measurements = store.all(Measurement)
     costs = [StageCost(s.name, s.seconds, s.peak_bytes) for s in store.finished().values()]
@@ -132,6 +134,7 @@ def gather(
         front=_front(job, store),
         distances=_distances(recipe, measurements),
         settled=settled,
+        policy=trained,
     )
 
 
@@ -257,7 +260,10 @@ def _front(job: Job, store: Store) -> Front:
 
 
 def _doses(job: Job, store: Store) -> Doses | None:
-    replies, judgements = store.all(Reply), store.all(Judgement)
+    first = {query.id for query in store.all(Query) if not query.round}
+    replies = [reply for reply in store.all(Reply) if reply.query_id in first]
+    judged = {reply.id for reply in replies}
+    judgements = [found for found in store.all(Judgement) if found.reply_id in judged]
     floor = quality_floor(replies, judgements, job.recipe.ranking.floor)
     return try_doses(replies, judgements, floor.answers, job.recipe.training.dose)
 

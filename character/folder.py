@@ -36,11 +36,29 @@ def role_of(run: Path, role: str) -> str:
 def policy_of(run: Path) -> Path:
     """The merged policy of the last stage that made one. Raises RunError while there is none."""
     record_of(run)
-    made = [run / stage / "merged" for stage in ("settled", "ppo", "policy")]
-    trained = next((folder for folder in made if folder.exists()), None)
-    if trained is None:
+    trained = trained_in(run)
+    if trained is None or not (trained / "merged").exists():
         raise RunError(f"{run} has no trained policy yet. Finish the build with the same command.")
-    return trained
+    return trained / "merged"
+
+
+def trained_in(run: Path) -> Path | None:
+    """The folder of the policy that a build ends with: settled, or else that of its last round."""
+    settled = run / "settled"
+    return settled if settled.is_dir() else newest(run, "ppo", "policy")
+
+
+def newest(run: Path, *stages: str) -> Path | None:
+    """What the last round made in one of these stages, the first of them that it has; None when no
+    round made any.
+    """
+    rounds = (int(n) for path in run.glob("*-*") if (n := path.name.rpartition("-")[2]).isdigit())
+    for number in sorted({*rounds, 0}, reverse=True):
+        for stage in stages:
+            folder = run / (f"{stage}-{number}" if number else stage)
+            if folder.is_dir():
+                return folder
+    return None
 
 
 def database_of(run: Path) -> Path:

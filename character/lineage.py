@@ -134,7 +134,7 @@ class Lineage:
             below_floor=sum(len(r.below_floor) for r in self.rankings if r.query_id in asked),
             pairs=len(pairs),
             distilled=sum(row.stage == "distilled" for row in taught),
-            preferred=sum(row.stage == "policy" for row in taught),
+            preferred=sum(row.stage.startswith("policy") for row in taught),
             finetuned=sum(row.stage == "sft" for row in taught),
             weight=sum(row.weight for row in taught) / total if total else None,
             seconds=len(replies) * seconds,

@@ -1,7 +1,9 @@
 """The one page that joins the stages.
 
 spec -> queries -> replies -> judgements -> distilled policy (-> fine-tuned on other sources)
-     -> its own replies, judged too -> rankings -> pairs -> reward model -> policy (-> PPO, settled)
+     -> its own replies, judged too -> rankings -> pairs -> reward model -> policy (-> PPO)
+     (-> further rounds: fresh queries, its replies, rankings, pairs, reward model, policy)
+     (-> settled: only as much of it as is wanted)
      -> measure
 """
 
@@ -9,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from functools import cache
 
 from character.building.context import Build
 from character.building.judging import make_judge_cards, make_judgements, make_pairs, make_rankings
 from character.building.measuring import measure
 from character.building.rewarding import train_with_ppo
+from character.building.rounds import Made, go_on
 from character.building.settling import measure_distances, settle
 from character.building.sources import (
     finetune,
@@ -111,6 +115,10 @@ def _stages(this: Build) -> Iterator[str]:
     yield "policy"
     trained = train_with_ppo(this, trained, queries)
     yield "ppo"
+    made = Made(queries, replies, pairs)
+    for number in range(1, this.recipe.rounds + 1):
+        trained, made = go_on(replace(this, round=number), trained, made, cards, anchors)
+    yield "rounds"
     trained = settle(this, trained, queries, replies, judgements)
     yield "settled"
     measure_distances(this, distilled, queries, own)

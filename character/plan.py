@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from character.data.queries import drafts_wanted
+from character.data.queries import drafts_wanted, fresh_drafts
 from character.judging.config import CardConfig, NamedJudge
 from character.judging.kinds import NEED_NO_MODEL, NEED_WEIGHTS, all_at_once
 from character.judging.plants import replies_wanted
@@ -35,6 +35,7 @@ STAGES = (
     "reward_model",
     "policy",
     "ppo",
+    "rounds",
     "settled",
     "measure",
     "report",
@@ -87,8 +88,10 @@ def plan(constitution: Constitution, recipe: Recipe) -> list[PlannedStage]:
     dpo = recipe.training.dpo
     preferred = min(of_each, dpo.pairs)
     preferred_tokens = preferred * 2 * (PROMPT + length)
-    answers = 4 * held_out * recipe.measure.samples
-    short = 4 * recipe.measure.questions
+    subjects = 5 if recipe.measure.best_of else 4
+    answers = subjects * held_out * recipe.measure.samples
+    short = subjects * recipe.measure.questions
+    drawn = answers + held_out * recipe.measure.samples * max(0, recipe.measure.best_of - 1)
     return [
         *tried(traits, recipe.card, recipe.ranking.judges(recipe.roles.judge)),
         _drafted(recipe, drafts),
@@ -106,9 +109,10 @@ def plan(constitution: Constitution, recipe: Recipe) -> list[PlannedStage]:
         ),
         _trained("policy", "pair tokens", preferred, 2 * preferred_tokens * dpo.epochs),
         *_improved(recipe, min(held_out, recipe.training.ppo.guards.queries)),
+        *_further_rounds(constitution, recipe, min(held_out, recipe.training.ppo.guards.queries)),
         *_settled(recipe, train, contexts),
         *_apart(min(train, DISTANCE) * doses, length),
-        _written("measure", "answers", answers, recipe.measure.sampling.max_tokens),
+        _written("measure", "answers", drawn, recipe.measure.sampling.max_tokens),
         _written("measure", "short answers", short, recipe.measure.short_sampling.max_tokens),
         _scored("measure", "answers under each context", answers * (contexts + 1), PROMPT + length),
     ]
@@ -202,6 +206,35 @@ def _settled(recipe: Recipe, train: int, contexts: int) -> list[PlannedStage]:
 def _apart(replies: int, length: int) -> list[PlannedStage]:
     """Own replies of each dose, read by it and by the base model."""
     return [_scored("measure", "doses' replies", 2 * replies, PROMPT + length)] if replies else []
+
+
+def _further_rounds(constitution: Constitution, recipe: Recipe, watched: int) -> list[PlannedStage]:
+    """All of them together; nothing when there are none."""
+    rounds, traits, replies = recipe.rounds, len(constitution.traits), recipe.replies
+    if not rounds:
+        return []
+    stage, length = "rounds", replies.sampling.max_tokens
+    fresh = traits * recipe.queries.fresh
+    together = replies.plain + replies.steered
+    base, own = rounds * fresh * together, rounds * fresh * replies.own
+    reward, dpo = recipe.training.reward, recipe.training.dpo
+    pairs = rounds * min(fresh * recipe.pairs.per_query, dpo.pairs)
+    compared = rounds * reward.pairs
+    drafts = rounds * traits * fresh_drafts(recipe.queries)
+    each = 2 * (PROMPT + length)
+    return [
+        _by_writer(
+            stage, "fresh drafts", drafts, LISTED, recipe.queries.sampling.max_tokens, recipe
+        ),
+        _written(stage, "replies", base + own, length),
+        *_judged(stage, constitution, recipe, base + own, together + replies.own),
+        _trained(stage, "reward pairs", compared, compared * each * reward.epochs * reward.members),
+        _trained(stage, "policy pairs", pairs, 2 * pairs * each * dpo.epochs),
+        *(
+            replace(found, stage=stage, what=f"{found.what} of PPO")
+            for found in _improved(recipe, watched) * rounds
+        ),
+    ]
 
 
 def minutes(stages: Sequence[PlannedStage]) -> float:

@@ -59,6 +59,11 @@ class Recipe(BaseModel):
     ranking: RankingConfig = RankingConfig()
     pairs: PairsConfig = PairsConfig()
     training: TrainingConfig = TrainingConfig()
+    rounds: int = Field(
+        default=0,
+        ge=0,
+        description="Further rounds: the trained policy answers fresh queries and learns again.",
+    )
     measure: MeasureConfig = MeasureConfig()
     requests: RequestsConfig = RequestsConfig()
 

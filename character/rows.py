@@ -43,6 +43,8 @@ class Query:
     cluster: int
     split: Split
     dropped: str
+    round: int = 0
+    """In which it was written; later rounds have queries of their own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,10 @@ import io
 import json
 import multiprocessing
 import os
+import random
 import shutil
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import astuple, replace
@@ -17,6 +19,7 @@ from typing import Any
 import pytest
 import torch
 from datasets import load_from_disk
+from faulty_server import Server, serving
 from peft import PeftModel
 from rich.console import Console
 from safetensors.torch import load_file
@@ -26,8 +29,9 @@ from character.building.context import Build
 from character.building.sources import finetune
 from character.data.examples import example_id
 from character.errors import ModelError, RunError
-from character.finish import _funnel
+from character.finish import _funnel, finish
 from character.folder import policy_of
+from character.job import Job
 from character.judge_pipeline import cards_in, keep_card
 from character.judging.card import ClauseTest
 from character.lineage import Lineage
@@ -528,10 +532,25 @@ def tuned_recipe(recipe: Recipe) -> Recipe:
 
 
 @pytest.fixture(scope="module")
-def tuned(
+def untuned(
     constitution: Constitution, tuned_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
+    """A build up to its distillation."""
+    folder = tmp_path_factory.mktemp("runs") / "untuned"
+    with Run.open(folder, identity_of(constitution, tuned_recipe), Silent()) as run:
+        build(constitution, tuned_recipe, run, "distilled")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tuned(
+    constitution: Constitution,
+    tuned_recipe: Recipe,
+    untuned: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "tuned"
+    shutil.copytree(untuned, folder)
     with Run.open(folder, identity_of(constitution, tuned_recipe), Silent()) as run:
         build(constitution, tuned_recipe, run)
     return folder
@@ -608,29 +627,214 @@ def test_sources_of_which_nothing_is_of_use_are_told(
 def test_a_build_killed_in_a_source_goes_on_to_the_same_end(
     constitution: Constitution,
     tuned_recipe: Recipe,
+    untuned: Path,
     tuned: Path,
+    tmp_path: Path,
+    title: str,
+    event: int,
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(untuned, folder)
+    workers = multiprocessing.get_context("forkserver")
+    workers.set_forkserver_preload(["character.pipeline"])
+    worker = workers.Process(
+        target=build_until_killed, args=(folder, constitution, tuned_recipe, title, event)
+    )
+    worker.start()
+    worker.join(120)
+    assert worker.exitcode == -signal.SIGKILL
+    reporter = Silent()
+    with Run.open(folder, identity_of(constitution, tuned_recipe), reporter) as run:
+        build(constitution, tuned_recipe, run, "sft")
+    assert reporter.stages[0] == title
+    found, whole = rows_in(folder), rows_in(tuned)
+    for table in ("queries", "replies", "revisions", "talks", "documents", "judgements", "taught"):
+        assert found[table] and found[table] == whole[table][: len(found[table])], table
+    assert found["documents"] == whole["documents"] and found["revisions"] == whole["revisions"]
+    name = "sft/adapter_model.safetensors"
+    assert (folder / name).read_bytes() == (tuned / name).read_bytes()
+
+
+# --- further rounds, when they are asked for ---
+
+
+def message(asked: str) -> str:
+    """Another one for every list of messages, like no other: random weights write none."""
+    draw = random.Random(asked)
+    words = ("".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=9)) for _ in range(5))
+    return f"Why does {' '.join(words)}?"
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        folder = str(tmp_path_factory.mktemp("cache"))
+        patch.setenv("CHARACTER_CACHE", folder)
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def rounds_recipe(recipe: Recipe, cache: str) -> Iterator[Recipe]:
+    told = recipe.model_dump() | {"rounds": 2}
+    told["queries"] |= {"fresh": 6, "sampling": {"max_tokens": 36}}
+    told["replies"]["own"] = 2
+    told["training"]["dose"]["tried"] = [1.0]
+    told["measure"]["best_of"] = 3
+    with serving(Server(say=message)) as server:
+        told["roles"]["writer"] = f"{server.url}#m"
+        yield Recipe.model_validate(told)
+
+
+@pytest.fixture(scope="module")
+def one_round(
+    constitution: Constitution, rounds_recipe: Recipe, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A build up to its first further round."""
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    with Run.open(folder, identity_of(constitution, rounds_recipe), Silent()) as run:
+        build(constitution, rounds_recipe, run, "ppo")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def rounds(
+    constitution: Constitution,
+    rounds_recipe: Recipe,
+    one_round: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "rounds"
+    shutil.copytree(one_round, folder)
+    with Run.open(folder, identity_of(constitution, rounds_recipe), Silent()) as run:
+        build(constitution, rounds_recipe, run)
+    return folder
+
+
+def test_each_round_goes_on_from_the_last_on_fresh_queries(rounds: Path) -> None:
+    weights = "adapter_model.safetensors"
+    policies = [
+        (rounds / name / weights).read_bytes() for name in ("policy", "policy-1", "policy-2")
+    ]
+    assert len(set(policies)) == 3
+    assert policy_of(rounds) == rounds / "policy-2" / "merged"
+    with Store(rounds / "character.duckdb", read_only=True) as store:
+        queries = {query.id: query for query in store.all(Query)}
+        replies = {reply.id: reply for reply in store.all(Reply)}
+        pairs = {pair.id: pair for pair in store.all(Pair)}
+        fresh = [query for query in queries.values() if query.round and not query.dropped]
+        assert {query.round for query in fresh} == {1, 2}
+        assert {(query.split, query.kind) for query in fresh} == {("train", "on_trait")}
+        texts = [query.text for query in queries.values() if not query.dropped]
+        assert len(texts) == len(set(texts))
+        for number in (1, 2):
+            asked = {query.id for query in fresh if query.round == number}
+            own = [r for r in replies.values() if r.query_id in asked and r.style == "own"]
+            assert len(own) == 2 * len(asked)  # two of each, by the policy of the round before
+            earlier = "policy-1" if number == 2 else "policy"
+            assert {reply.model.partition("@")[0] for reply in own} == {earlier}
+            learned = [t for t in store.all(Taught) if t.stage == f"policy-{number}"]
+            assert learned and {pairs[t.learned_id].query_id for t in learned} <= asked
+            trained = load_from_disk(rounds / f"dataset-{number}")["train"]["pair_id"]
+            assert set(trained) == {  # old pairs and new ones
+                pair.id
+                for pair in pairs.values()
+                if pair.split == "train" and queries[pair.query_id].round <= number
+            }
+            logged = {step.stage for step in store.all(Step)}
+            assert {f"dpo-{number}", f"reward_model-{number}"} <= logged
+        held = [pair.id for pair in pairs.values() if pair.split == "held_out"]
+        verdicts = Counter(reward.pair_id for reward in store.all(Reward))
+        assert verdicts == dict.fromkeys(held, 3)  # once by each round's reward model
+
+
+def test_the_best_of_n_is_measured_beside_the_trained(rounds: Path) -> None:
+    with Store(rounds / "character.duckdb", read_only=True) as store:
+        answers = store.all(Answer)
+        assert {answer.subject for answer in answers} == SUBJECTS | {"best-of-n"}
+        best, base = (
+            {a.query_id: a.text for a in answers if a.subject == subject}
+            for subject in ("best-of-n", "base")
+        )
+        assert best.keys() == base.keys() and best != base
+        assert any(best[query] == base[query] for query in best)  # the first has the same seed
+        measured = {m.metric for m in store.all(Measurement) if m.subject == "best-of-n"}
+        assert {"contrast/asking", "relevance", "fluency", "tokens", "short_right"} <= measured
+
+
+def test_the_report_is_that_of_the_last_policy(
+    constitution: Constitution, rounds_recipe: Recipe, rounds: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(rounds, folder)
+    identity = identity_of(constitution, rounds_recipe)
+    job = Job(constitution, rounds_recipe, folder, "report", identity, "character build")
+    with Run.open(folder, identity, Silent()) as run:
+        report = finish(job, run)
+    assert report.policy == "policy-2" and (folder / "policy-2" / "README.md").exists()
+    assert not (folder / "policy" / "README.md").exists()
+    assert report.outcome.subjects[-1] == "best-of-n"
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "DPO, round 2" in page and 'class="dot best-of-n"' in page
+    (trial,) = report.doses.trials if report.doses else ()
+    with Store(folder / "character.duckdb", read_only=True) as store:
+        first = {query.id for query in store.all(Query) if not query.round}
+        own = [r for r in store.all(Reply) if r.style == "own" and r.query_id in first]
+    assert trial.replies == len(own)  # of the first round alone
+
+
+def build_with(cache: str, *killed: Any) -> None:
+    os.environ["CHARACTER_CACHE"] = cache  # the fork server was started without
+    build_until_killed(*killed)
+
+
+def test_a_round_without_a_fresh_query_leaves_the_policy_and_says_so(
+    constitution: Constitution, recipe: Recipe, tmp_path: Path
+) -> None:
+    told = recipe.model_dump() | {"rounds": 1}
+    told["queries"]["fresh"] = 2  # random weights write none of use
+    alone = Recipe.model_validate(told)
+    reporter = Silent()
+    with Run.open(tmp_path, identity_of(constitution, alone), reporter) as run:
+        build(constitution, alone, run, "rounds")
+    said = " ".join(reporter.console.file.getvalue().split())  # type: ignore[attr-defined]
+    assert "Round 1: no reply was clearly better" in said and "Its fresh queries: 2 " in said
+    assert policy_of(tmp_path) == tmp_path / "policy" / "merged"
+
+
+@pytest.mark.parametrize(
+    ("title", "event"),
+    [("Own replies, round 1", 2), ("DPO, round 1", 2), ("Queries, round 2", 1)],
+)  # fmt: skip
+def test_a_build_killed_in_a_round_goes_on_to_the_same_end(
+    constitution: Constitution,
+    rounds_recipe: Recipe,
+    one_round: Path,
+    rounds: Path,
+    cache: str,
     tmp_path: Path,
     title: str,
     event: int,
 ) -> None:
     workers = multiprocessing.get_context("forkserver")
     workers.set_forkserver_preload(["character.pipeline"])
+    folder = tmp_path / "run"
+    shutil.copytree(one_round, folder)
     worker = workers.Process(
-        target=build_until_killed, args=(tmp_path, constitution, tuned_recipe, title, event)
+        target=build_with, args=(cache, folder, constitution, rounds_recipe, title, event)
     )
     worker.start()
-    worker.join(120)
+    worker.join(180)
     assert worker.exitcode == -signal.SIGKILL
     reporter = Silent()
-    with Run.open(tmp_path, identity_of(constitution, tuned_recipe), reporter) as run:
-        build(constitution, tuned_recipe, run, "sft")
+    with Run.open(folder, identity_of(constitution, rounds_recipe), reporter) as run:
+        build(constitution, rounds_recipe, run, "rounds")
     assert reporter.stages[0] == title
-    found, whole = rows_in(tmp_path), rows_in(tuned)
-    for table in ("queries", "replies", "revisions", "talks", "documents", "judgements", "taught"):
-        assert found[table] and found[table] == whole[table][: len(found[table])], table
-    assert found["documents"] == whole["documents"] and found["revisions"] == whole["revisions"]
-    name = "sft/adapter_model.safetensors"
-    assert (tmp_path / name).read_bytes() == (tuned / name).read_bytes()
+    found, whole = rows_in(folder), rows_in(rounds)
+    for table in ("queries", "replies", "judgements", "rankings", "pairs", "rewards", "taught"):
+        assert found[table] == whole[table], table
+    for name in ("policy-2", "reward_model-2"):
+        path = f"{name}/adapter_model.safetensors"
+        assert (folder / path).read_bytes() == (rounds / path).read_bytes(), name
 
 
 # --- PPO, when it is asked for ---

@@ -130,6 +130,25 @@ def test_each_source_costs_what_it_writes_and_all_of_them_a_training() -> None:
     assert dollars == pytest.approx(5 * (250 * 0.25 + 120 * 2) / 1e6)
 
 
+def test_further_rounds_cost_what_a_build_does_on_fresh_queries() -> None:
+    told = RECIPE.model_dump() | {"rounds": 3}
+    told["queries"]["fresh"] = 6
+    told["replies"]["own"] = 2
+    told["measure"]["best_of"] = 4
+    stages = plan(a_constitution(), Recipe.model_validate(told))
+    calls = {s.what: s.calls for s in stages if s.stage == "rounds"}
+    assert calls == {
+        "fresh drafts": 3 * 6 * 2,
+        "replies": 3 * 6 * (3 + 1 + 2),
+        "replies under each context": 3 * 36 * 4,
+        "reward pairs": 3 * 128,
+        "policy pairs": 3 * 6 * 2,
+    }
+    # five subjects, of which one answers each of five queries twice with four replies
+    assert next(s.calls for s in stages if s.what == "answers") == 5 * 5 * 2 + 10 * 3
+    assert not [step for step in plan(a_constitution(), RECIPE) if step.stage == "rounds"]
+
+
 def test_ppo_costs_its_updates_and_its_probes() -> None:
     guards = GuardsConfig(every=5, queries=4, questions=10)
     training = RECIPE.training.model_copy(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 from character.building.context import Build
 from character.data.pairs import pairs_from
@@ -32,6 +33,8 @@ from character.rows import (
 )
 from character.run import ACCEPTED, CARDS, Chunk, plain
 from character.spec.schema import Trait
+
+R = TypeVar("R", Ranking, Pair)
 
 
 def make_judge_cards(this: Build) -> list[Card]:
@@ -104,8 +107,8 @@ def make_judgements(
     name = valuer.name if valuer else this.models.identity(roles.judge)
     planned = plan_judgements(traits, replies, name, kind)
     found = this.run.each(
-        stage,
-        title,
+        this.stage(stage),
+        this.title(title),
         Judgement,
         [Chunk(first, len(chunk) * len(traits), chunk) for first, chunk in planned],
         lambda todo: judge_replies(todo, traits, queries, this.scorer, valuer, kind),
@@ -171,7 +174,8 @@ def make_rankings(
         found = rank_replies(this.constitution, queries, replies, judgements, config, bands)
         return [replace(rank, cards=tuple(card.id for card in cards)) for rank in found]
 
-    return this.run.once("rankings", "Rankings", Ranking, make)
+    found = this.run.once(this.stage("rankings"), this.title("Rankings"), Ranking, make)
+    return _of(queries, found)
 
 
 def make_pairs(
@@ -185,9 +189,19 @@ def make_pairs(
     chance = clauses_at_chance(cards)
     guessed = {query.id for query in queries if (query.trait, query.clause) in chance}
     judged = [ranking for ranking in rankings if ranking.query_id not in guessed]
-    return this.run.once(
-        "pairs", "Pairs", Pair, lambda bar: pairs_from(judged, queries, replies, this.recipe.pairs)
+    found = this.run.once(
+        this.stage("pairs"),
+        this.title("Pairs"),
+        Pair,
+        lambda bar: pairs_from(judged, queries, replies, this.recipe.pairs),
     )
+    return _of(queries, found)
+
+
+def _of(queries: Sequence[Query], rows: Sequence[R]) -> list[R]:
+    """The rows of these queries: a run holds those of all its rounds."""
+    asked = {query.id for query in queries}
+    return [row for row in rows if row.query_id in asked]
 
 
 def no_pairs(rankings: Sequence[Ranking]) -> str:

@@ -15,7 +15,9 @@ from character.diffing.measure import (
     mean_logprobs,
     measurement,
 )
-from character.diffing.outcome import BASE, OPPOSITE, PROMPTED, TRAINED, contrast_metric
+from character.diffing.outcome import BASE, BEST, OPPOSITE, PROMPTED, TRAINED, contrast_metric
+from character.errors import RunError
+from character.folder import newest
 from character.judging.judge import Said
 from character.judging.likelihood import (
     contrast,
@@ -23,6 +25,9 @@ from character.judging.likelihood import (
     relevance,
 )
 from character.judging.ranking import quality_floor
+from character.models.base import Generation, Request
+from character.models.best_of import BestOf
+from character.models.local import LocalModel
 from character.progress import Bar
 from character.rows import (
     Answer,
@@ -33,6 +38,9 @@ from character.rows import (
 )
 from character.run import Chunk
 from character.spec.demonstrations import demonstrations
+from character.text import whole_sentences
+from character.training.reward_ensemble import load_reward_model
+from character.training.reward_model import conversation
 
 
 def measure(
@@ -58,6 +66,8 @@ def measure(
         Subject(PROMPTED, base, good),
         Subject(OPPOSITE, base, bad),
     ]
+    if config.best_of:
+        subjects.append(Subject(BEST, _best_of(this, base)))
     each = answers_each(held, config)
     answers = this.run.each(
         "answers",
@@ -100,3 +110,28 @@ def measure(
 
     passes = len(constitution.traits) + 3  # contrast for each trait, fluency, relevance, KL
     this.run.once("measure", "Measurements", Measurement, score, passes, "passes")
+
+
+def _best_of(this: Build, base: LocalModel) -> BestOf:
+    """The base model, which says the best of its plain replies by the newest reward model."""
+    folder = newest(this.run.folder, "reward_model")
+    if folder is None:
+        raise RunError(
+            f"{this.run.folder} has no reward model to take the best of n by. Leave out"
+            " measure.best_of, or build again elsewhere."
+        )
+    policy, pessimism = this.recipe.roles.policy, this.recipe.training.reward.pessimism
+    model = load_reward_model(folder, this.models.folder(policy), base.tokenizer, pessimism)
+
+    def rate(said: Sequence[tuple[Request, Generation]]) -> list[float]:
+        return model.rewards(
+            [
+                conversation(
+                    request.conversation[-1].content,
+                    reply.text if reply.finish == "stop" else whole_sentences(reply.text),
+                )
+                for request, reply in said
+            ]
+        )
+
+    return BestOf(base, this.recipe.measure.best_of, rate, folder.name)

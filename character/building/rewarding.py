@@ -53,7 +53,7 @@ def train_with_ppo(this: Build, preferred: Path, queries: Sequence[Query]) -> Pa
         return [_checked(asked[r.query], r.query, r.text) for r in rollouts]
 
     def make(checkpoints: Path, target: Path, bar: Bar) -> Sequence[Row]:
-        folder = this.run.folder / "reward_model"
+        folder = this.run.folder / this.stage("reward_model")
         base, tokenizer = models.folder(recipe.roles.policy), models[recipe.roles.policy].tokenizer
         model = load_reward_model(folder, base, tokenizer, recipe.training.reward.pessimism)
         reward = ppo_reward(
@@ -72,15 +72,15 @@ def train_with_ppo(this: Build, preferred: Path, queries: Sequence[Query]) -> Pa
             reward,
             _watch(this, [query for query in used if query.split == "held_out"], model),
             config,
-            recipe.seed,
+            this.seed,
             checkpoints,
             target,
             bar.to,
         )
         this.run.record(**{GUARDED: plain(guarded)})
-        return steps
+        return this.own(steps)
 
-    return this.run.artefact("ppo", "PPO", make)
+    return this.run.artefact(this.stage("ppo"), this.title("PPO"), make)
 
 
 def _watch(this: Build, held: Sequence[Query], model: RewardModel) -> Watch:

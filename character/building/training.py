@@ -53,7 +53,7 @@ def make_dataset(
         dataset.save_to_disk(target)
         return []
 
-    this.run.artefact("dataset", "Dataset", make)
+    this.run.artefact(this.stage("dataset"), this.title("Dataset"), make)
     return dataset
 
 
@@ -135,7 +135,7 @@ def train_reward_model(
     policy, training = this.recipe.roles.policy, this.recipe.training
     query, reply = {q.id: q for q in queries}, {r.id: r for r in replies}
 
-    def make(checkpoints: Path, target: Path, bar: Bar) -> list[Row]:
+    def make(checkpoints: Path, target: Path, bar: Bar) -> Sequence[Row]:
         tokenizer = this.models[policy].tokenizer
         model, steps = train_ensemble(
             this.models.folder(policy),
@@ -143,7 +143,7 @@ def train_reward_model(
             train,
             training.lora,
             training.reward,
-            this.recipe.seed,
+            this.seed,
             checkpoints,
             target,
             bar.to,
@@ -165,9 +165,9 @@ def train_reward_model(
         ]
         if card := examine(rewards_of, tried_pairs(held, rows, query, reply), taught_pairs(train)):
             save_card(card, target)
-        return [*steps, *rows]
+        return this.own([*steps, *rows])
 
-    this.run.artefact("reward_model", "Reward model", make)
+    this.run.artefact(this.stage("reward_model"), this.title("Reward model"), make)
 
 
 def train_policy(
@@ -191,17 +191,18 @@ def train_policy(
         used = [p for p in train if p.rejected_id in own or p.chosen_id in revised]
 
     def make(checkpoints: Path, target: Path, bar: Bar) -> Sequence[Row]:
-        return preferred_adapter(
+        rows = preferred_adapter(
             this.models.folder(this.recipe.roles.policy),
             distilled,
             dose,
             trl_rows(used, {q.id: q for q in queries}, {r.id: r for r in replies}),
             anchors,
             this.recipe.training,
-            this.recipe.seed,
+            this.seed,
             checkpoints,
             target,
             bar.to,
         )
+        return this.own(rows)
 
-    return this.run.artefact("policy", "DPO", make)
+    return this.run.artefact(this.stage("policy"), this.title("DPO"), make)

@@ -7,7 +7,13 @@ from itertools import groupby
 from pathlib import Path
 
 from character.building.context import Build
-from character.data.queries import drafts_wanted, write_queries, yield_of
+from character.data.queries import (
+    drafts_wanted,
+    fresh_drafts,
+    write_fresh_queries,
+    write_queries,
+    yield_of,
+)
 from character.data.replies import (
     PlannedReply,
     plan_own_replies,
@@ -30,8 +36,9 @@ from character.training.policy import (
 )
 
 
-def make_queries(this: Build) -> list[Query]:
-    recipe = this.recipe
+def make_queries(this: Build, known: Sequence[Query] = ()) -> list[Query]:
+    """Those of this round; in a further one none is near a `known` one."""
+    recipe, traits = this.recipe, this.constitution.traits
 
     def make(bar: Bar) -> list[Query]:
         writer = this.models.any(recipe.roles.writer)
@@ -42,35 +49,55 @@ def make_queries(this: Build) -> list[Query]:
                 bar.note(f"${writer.budget.spent:.4f}")
 
         means = this.models.embedder() if recipe.queries.similarity == "embedding" else None
-        return write_queries(this.constitution, writer, recipe.queries, recipe.seed, drafted, means)
+        if this.round:
+            return write_fresh_queries(
+                this.constitution,
+                writer,
+                recipe.queries,
+                this.seed,
+                this.round,
+                known,
+                drafted,
+                means,
+            )
+        return write_queries(this.constitution, writer, recipe.queries, this.seed, drafted, means)
 
-    drafts = sum(drafts_wanted(trait, recipe.queries) for trait in this.constitution.traits)
-    return this.run.once("queries", "Queries", Query, make, drafts, "drafts")
+    drafts = sum(
+        fresh_drafts(recipe.queries) if this.round else drafts_wanted(trait, recipe.queries)
+        for trait in traits
+    )
+    stage, title = this.stage("queries"), this.title("Queries")
+    found = this.run.once(stage, title, Query, make, drafts, "drafts")
+    return [query for query in found if query.round == this.round]
 
 
 def make_replies(this: Build, queries: Sequence[Query]) -> list[Reply]:
-    _check_split(this.constitution, queries)
+    if not this.round:
+        _check_split(this.constitution, queries)
     recipe, policy = this.recipe, this.recipe.roles.policy
     planned = plan_replies(
-        this.constitution, queries, this.models.identity(policy), recipe.replies, recipe.seed
+        this.constitution, queries, this.models.identity(policy), recipe.replies, this.seed
     )
     language = this.language
     found = this.run.each(
-        "replies",
-        "Replies",
+        this.stage("replies"),
+        this.title("Replies"),
         Reply,
         [Chunk(chunk[0].id, len(chunk), chunk) for chunk in planned],
         lambda todo: write_replies(todo, this.models[policy], recipe.replies, language),
     )
-    return [reply for reply in found if reply.style in ("plain", "steered")]
+    return _to(queries, found, "plain", "steered")
 
 
 def make_own_replies(this: Build, queries: Sequence[Query], distilled: Path) -> list[Reply]:
-    """What the distilled policy says by itself to the training queries, at every dose."""
-    recipe, doses = this.recipe, this.recipe.training.dose.tried
+    """What the policy says by itself to the training queries: in the first round once at every
+    dose of the distillation, then as it is.
+    """
+    recipe = this.recipe
+    doses = (1.0,) * recipe.replies.own if this.round else recipe.training.dose.tried
     name = adapter_name(distilled)
     planned = plan_own_replies(
-        queries, [f"{name} x{dose:g}" for dose in doses], recipe.replies, recipe.seed
+        queries, [f"{name} x{dose:g}" for dose in doses], recipe.replies, this.seed
     )
     language = this.language
 
@@ -83,13 +110,19 @@ def make_own_replies(this: Build, queries: Sequence[Query], distilled: Path) -> 
             yield from write_replies(chunks, model, recipe.replies, language)
 
     found = this.run.each(
-        "own_replies",
-        "Own replies",
+        this.stage("own_replies"),
+        this.title("Own replies"),
         Reply,
         [Chunk(chunk[0].id, len(chunk), chunk) for chunk in planned],
         make,
     )
-    return [reply for reply in found if reply.style == "own"]
+    return _to(queries, found, "own")
+
+
+def _to(queries: Sequence[Query], replies: Sequence[Reply], *styles: str) -> list[Reply]:
+    """The replies of these styles to these queries: a run holds those of all its rounds."""
+    asked = {query.id for query in queries}
+    return [reply for reply in replies if reply.style in styles and reply.query_id in asked]
 
 
 def _check_split(constitution: Constitution, queries: Sequence[Query]) -> None:

@@ -48,6 +48,9 @@ class QueriesConfig(BaseModel):
     neutral: int = Field(
         default=40, ge=0, description="Everyday queries that ship, on which nothing may change."
     )
+    fresh: int = Field(
+        default=60, ge=1, description="On-trait queries written for each further round, per trait."
+    )
     spare: float = Field(default=1.5, ge=1, description="Drafts written per query wanted.")
     shown: int = Field(default=6, ge=2, description="Messages in the list that is continued.")
     near_duplicate: float = Field(
@@ -89,7 +92,8 @@ def write_queries(
     for member in constitution.members:
         trait = member.trait
         queries += _given(trait)
-        queries += _written(trait, writer, config, seed, on_draft)
+        count = drafts_wanted(trait, config) - _unless_wanted(trait, config)
+        queries += _written(trait, writer, count, config, seed, on_draft)
         queries += _written_unless(trait, writer, config, seed, on_draft)
     queries += [
         _query(text, "neutral", None, "", source="shipped")
@@ -97,6 +101,46 @@ def write_queries(
     ]
     queries = _clustered(queries, constitution, config, embedder)
     return _split(queries, constitution, config, seed)
+
+
+def write_fresh_queries(
+    constitution: Constitution,
+    writer: ChatModel,
+    config: QueriesConfig,
+    seed: int,
+    number: int,
+    known: Sequence[Query],
+    on_draft: OnDone = lambda count: None,
+    embedder: Embeds | None = None,
+) -> list[Query]:
+    """On-trait queries for one more round, all to train on; dropped ones included with the reason.
+
+    None is a near-duplicate of a query that is known, held-out ones above all, or of an example.
+    """
+    fresh = [
+        replace(query, id=content_id("fresh", number, query.id), round=number)
+        for trait in constitution.traits
+        for query in _written(trait, writer, fresh_drafts(config), config, seed, on_draft)
+    ]
+    used = [query for query in known if not query.dropped]
+    together = _clustered([*used, *fresh], constitution, config, embedder)
+    left = dict.fromkeys((trait.id for trait in constitution.traits), config.fresh)
+    found = []
+    for query in together[len(used) :]:
+        if not query.dropped and left[query.trait]:
+            left[query.trait] -= 1
+            query = replace(query, split="train")
+        found.append(query if query.dropped or query.split != "none" else _not_needed(query))
+    return found
+
+
+def fresh_drafts(config: QueriesConfig) -> int:
+    """How many drafts the writer is asked for, for a trait in a further round."""
+    return round(config.fresh * config.spare)
+
+
+def _not_needed(query: Query) -> Query:
+    return replace(query, dropped="not needed")
 
 
 def yield_of(queries: Iterable[Query]) -> Counter[str]:
@@ -123,9 +167,13 @@ def _given(trait: Trait) -> list[Query]:
 
 
 def _written(
-    trait: Trait, writer: ChatModel, config: QueriesConfig, seed: int, on_draft: OnDone
+    trait: Trait,
+    writer: ChatModel,
+    count: int,
+    config: QueriesConfig,
+    seed: int,
+    on_draft: OnDone,
 ) -> list[Query]:
-    count = drafts_wanted(trait, config) - _unless_wanted(trait, config)
     clauses = [clause.id for clause in trait.clauses]
     rooms = list(product(trait.queries.registers or [""], trait.queries.topics or [""], clauses))
     random.Random(f"{seed}/{trait.id}/rooms").shuffle(rooms)

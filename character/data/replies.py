@@ -31,6 +31,9 @@ class RepliesConfig(BaseModel):
     plain: int = Field(
         default=1, ge=1, description="Plain replies per query; they set the quality floor."
     )
+    own: int = Field(
+        default=3, ge=2, description="The policy's own, per fresh query of a further round."
+    )
     sampling: Sampling = Sampling()
     looping: float = Field(
         default=0.1, gt=0, le=1, description="Repeated 4-grams that mark a loop."

@@ -18,6 +18,11 @@ class MeasureConfig(BaseModel):
     questions: int = Field(default=150, ge=0, description="Short questions asked of each subject.")
     short_sampling: Sampling = GREEDY.model_copy(update={"max_tokens": 32})
     resamples: int = Field(default=5000, ge=100, description="Bootstrap resamples.")
+    best_of: int = Field(
+        default=0,
+        ge=0,
+        description="Beside the trained: the best of so many plain replies by the reward model.",
+    )
 
 
 class SuiteConfig(BaseModel):

@@ -12,6 +12,7 @@ from character.rows import Measurement, Query
 from character.spec.constitution import Constitution
 
 BASE, TRAINED, PROMPTED, OPPOSITE = "base", "trained", "prompted", "opposite"
+BEST = "best-of-n"  # of the base model's plain replies, by the reward model; where asked for
 SUBJECTS = (BASE, TRAINED, PROMPTED, OPPOSITE)
 
 Means = dict[str, float]  # subject -> mean
@@ -53,6 +54,16 @@ class TraitOutcome:
 class Outcome:
     traits: tuple[TraitOutcome, ...]
     quality: tuple[Line, ...]
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        return subjects_of(self.traits)
+
+
+def subjects_of(traits: Iterable[TraitOutcome]) -> tuple[str, ...]:
+    """Whom to show: every subject, and the best of n where it was asked for."""
+    asked = any(BEST in trait.contrast.subjects for trait in traits)
+    return (*SUBJECTS, BEST) if asked else SUBJECTS
 
 
 def contrast_metric(trait: str) -> str:
@@ -122,7 +133,7 @@ def _line(
     seed: int,
 ) -> Line:
     subjects = {}
-    for subject in SUBJECTS:
+    for subject in (*SUBJECTS, BEST):
         found = estimate(table, [(subject, metric)], mean, config.resamples, seed)
         if found is not None:
             subjects[subject] = found

@@ -12,7 +12,7 @@ from typing import Any
 from huggingface_hub import DatasetCardData, ModelCardData
 
 from character.diffing.kept import Kept
-from character.diffing.outcome import SUBJECTS, Line
+from character.diffing.outcome import Line
 from character.models.bundled import BUNDLED
 from character.models.names import HUB_ID
 from character.report.content import Report
@@ -182,14 +182,14 @@ def _measures(report: Report) -> str:
     rows = [
         (
             escaped(line.label) + ("" if line.unit == "share" else f" ({line.unit})"),
-            *(_level(line, subject) for subject in SUBJECTS),
+            *(_level(line, subject) for subject in report.outcome.subjects),
             _change(line),
             escaped(line.bar) or "none",
             verdict_of(line),
         )
         for line in lines
     ]
-    return table(("measure", *SUBJECTS, "change", "bar", "holds?"), rows)
+    return table(("measure", *report.outcome.subjects, "change", "bar", "holds?"), rows)
 
 
 def _shares(report: Report) -> str:

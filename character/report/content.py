@@ -65,10 +65,10 @@ class Coverage:
     pairs: int
     distilled: int
     preferred: int
-    finetuned: int
     weight: float | None
     seconds: float
     effect: Effect | None
+    finetuned: int = 0
 
     @property
     def gap(self) -> str:
@@ -135,13 +135,7 @@ class Report:
     front: Front | None = None  # what the ranking had to choose between
     distances: Mapping[float, float] = field(default_factory=dict)  # dose -> KL, nats a token
     settled: str = ""  # how much of the training was kept and why; empty: all, unasked
-
-    @property
-    def policy(self) -> str:
-        """The folder of the trained policy, inside the run's."""
-        if self.settled:
-            return "settled"
-        return "ppo" if self.ppo else "policy"
+    policy: str = "policy"  # the folder of the trained policy, inside the run's
 
     @property
     def judge_refused(self) -> bool:

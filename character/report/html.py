@@ -15,7 +15,7 @@ import yaml
 from jinja2 import Environment
 from markupsafe import Markup
 
-from character.diffing.outcome import BASE, PROMPTED, SUBJECTS, TRAINED
+from character.diffing.outcome import BASE, PROMPTED, TRAINED
 from character.report import plots, terminal
 from character.report.content import Report
 from character.report.frontier import points_of, rule_of
@@ -28,7 +28,13 @@ from character.spec.constitution_file import HELPLESS
 TEMPLATE = "report.html.jinja"
 FIRST = 12  # comparisons shown until the reader asks for all
 
-STAGES = {"reward_model": "Reward model", "distill": "Distillation", "dpo": "DPO", "ppo": "PPO"}
+STAGES = {
+    "reward_model": "Reward model",
+    "distill": "Distillation",
+    "sft": "Fine-tuning",
+    "dpo": "DPO",
+    "ppo": "PPO",
+}
 
 # What is worth trying when a measure misses its bar: words, a setting, and times how much.
 ANCHOR = ("Hold what it knew harder:", "training.anchors.weight", 2)
@@ -54,7 +60,7 @@ def render_report(report: Report) -> str:
             headline=terminal.headline(report),
             failed=[*terminal.lines_of(report, "missed"), *terminal.lines_of(report, "missing")],
             spills=terminal.spills_of(report),
-            subjects=SUBJECTS,
+            subjects=report.outcome.subjects,
             compared=(BASE, TRAINED, PROMPTED),
             first=FIRST,
             forest=Markup(plots.forest(report.outcome.traits)),
@@ -66,7 +72,7 @@ def render_report(report: Report) -> str:
             funnel=Markup(plots.funnel(report.funnel)),
             seconds=Markup(plots.stage_seconds(report.costs)),
             curves=plots.curves(report.steps),
-            stages=STAGES,
+            stages={step.stage: _stage(step.stage) for step in report.steps},
             recipe=yaml.safe_dump(dict(report.recipe), sort_keys=False, allow_unicode=True),
             next_steps=_next_steps(report),
         )
@@ -129,3 +135,11 @@ def _environment() -> Environment:
 def _gain(value: float | None) -> str:
     """A comparison's gain for sorting; empty when it is missing."""
     return "" if value is None or not math.isfinite(value) else f"{value:+.3f}"
+
+
+def _stage(name: str) -> str:
+    """What a training is called; a later round's name ends in its number."""
+    first, _, number = name.rpartition("-")
+    if first in STAGES and number.isdigit():
+        return f"{STAGES[first]}, round {number}"
+    return STAGES.get(name, name)

@@ -21,7 +21,15 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from character.diffing.inference import Movement
-from character.diffing.outcome import BASE, OPPOSITE, PROMPTED, SUBJECTS, TRAINED, TraitOutcome
+from character.diffing.outcome import (
+    BASE,
+    BEST,
+    OPPOSITE,
+    PROMPTED,
+    TRAINED,
+    TraitOutcome,
+    subjects_of,
+)
 from character.judging.front import Front, Point, conflicts
 from character.report.content import FunnelStep, StageCost
 from character.report.frontier import Checkpoint
@@ -38,8 +46,14 @@ from character.report.terminal import (
 from character.rows import Step
 
 INK, FAINT = "#1b1f24", "#c9ced6"
-COLOURS = {BASE: "#5d6673", TRAINED: "#0072b2", PROMPTED: "#d55e00", OPPOSITE: "#a64d80"}
-MARKERS = {BASE: "o", TRAINED: "D", PROMPTED: "^", OPPOSITE: "s"}
+COLOURS = {
+    BASE: "#5d6673",
+    TRAINED: "#0072b2",
+    PROMPTED: "#d55e00",
+    OPPOSITE: "#a64d80",
+    BEST: "#00805e",
+}
+MARKERS = {BASE: "o", TRAINED: "D", PROMPTED: "^", OPPOSITE: "s", BEST: "v"}
 VARIABLES = {
     INK: "currentColor",
     FAINT: "var(--faint)",
@@ -47,7 +61,7 @@ VARIABLES = {
 }
 
 METRICS = (
-    *("loss", "anchor_kl", "rewards/accuracies", "rewards/margins", "accuracy", "margin"),
+    *("loss", "nll", "anchor_kl", "rewards/accuracies", "rewards/margins", "accuracy", "margin"),
     *("reward", "kl", "probe/reward", "probe/independent", "probe/words", "probe/entropy"),
     "probe/short",
 )
@@ -93,15 +107,16 @@ class Curve:
 
 
 def forest(traits: Sequence[TraitOutcome]) -> str:
-    """Each trait's four subjects with their 95 % intervals on one axis."""
-    rows = sum(len(SUBJECTS) + 1.6 for _ in traits)
+    """Each trait's subjects with their 95 % intervals on one axis."""
+    subjects = subjects_of(traits)
+    rows = sum(len(subjects) + 1.6 for _ in traits)
     told = []
     with _figure(rows * ROW + 0.6) as figure:
         axes = figure.subplots()
         y, ticks, labels = 0.0, [], []
         for trait in traits:
             axes.text(0, y - 0.1, _short(trait.title), weight="bold", transform=_beside(axes))
-            for subject in SUBJECTS:
+            for subject in subjects:
                 y += 1
                 ticks.append(y)
                 labels.append(subject)

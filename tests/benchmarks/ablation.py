@@ -121,6 +121,10 @@ def take_over(run: Run, other: Path) -> None:
     with Store(other / "character.duckdb", read_only=True) as store:
         finished, mine = store.finished(), run.store.finished()
         run.store.keep([answer for answer in store.all(Answer) if answer.subject != TRAINED])
+        untrained = not run_recipe(run)["training"]["reward"]["epochs"]
+        if untrained and "reward_model" in finished and "reward_model" not in mine:
+            copy(other / "reward_model", run)  # nothing is measured by it; its card takes minutes
+            run.store.keep([], finished["reward_model"])
         if other.name not in ("distilled", "undistilled") or "distilled" not in finished:
             return
         kinds: dict[str, type[Any]] = {"queries": Query, "replies": Reply, "judgements": Judgement}
@@ -128,10 +132,19 @@ def take_over(run: Run, other: Path) -> None:
             if stage not in mine:
                 run.store.keep(store.all(kind), finished[stage])
         if "distilled" not in mine:
-            shutil.copytree(other / "distilled", run.folder / "distilled", dirs_exist_ok=True)
+            copy(other / "distilled", run)
             logged = [step for step in store.all(Step) if step.stage == "distill"]
             learned = [row for row in store.all(Taught) if row.stage == "distilled"]
             run.store.keep([*logged, *learned], finished["distilled"])
+
+
+def copy(folder: Path, run: Run) -> None:
+    shutil.copytree(folder, run.folder / folder.name, dirs_exist_ok=True)
+
+
+def run_recipe(run: Run) -> dict[str, Any]:
+    found: dict[str, Any] = run.recorded("identity")["recipe"]
+    return found
 
 
 def row(name: str, job: Job) -> list[str]:

@@ -18,6 +18,7 @@ from character.data.queries import (
     EXAMPLE,
     QueriesConfig,
     drafts_wanted,
+    write_fresh_queries,
     write_queries,
     yield_of,
 )
@@ -373,3 +374,45 @@ def test_no_split_separates_near_duplicates(drafts: list[str], seed: int) -> Non
         assert all(alike(query.text, e["user"]) < config.near_duplicate for e in EXAMPLES)
     # nothing vanishes: an unused query says why
     assert all(query.dropped for query in queries if query.split == "none")
+
+
+# --- further rounds ---
+
+
+def test_fresh_queries_are_near_no_known_one_and_all_to_train_on() -> None:
+    constitution = a_constitution(a_trait(), a_trait("warm"))
+    config = SMALL.model_copy(update={"fresh": 5, "spare": 2.0})
+
+    def unlike(request: Request) -> str:
+        draw = random.Random(request.seed)
+        words = ("".join(draw.choices("abcdefghijklmnopqrstuvwxyz", k=9)) for _ in range(5))
+        return f"Why does {' '.join(words)}?"
+
+    known = write_queries(constitution, ScriptedModel(unlike), SMALL, 0)
+    held = next(query for query in known if query.split == "held_out")
+    said = iter([held.text, EXAMPLES[0]["user"]])
+    writer = ScriptedModel(lambda request: next(said, "") or unlike(request))
+    fresh = write_fresh_queries(constitution, writer, config, 9, 3, known)
+    assert len(writer.requests) == len(fresh) == 2 * 5 * 2
+    assert [query.dropped for query in fresh[:2]] == ["near-duplicate", EXAMPLE]
+    kept = [query for query in fresh if not query.dropped]
+    assert Counter(query.trait for query in kept) == {"brisk": 5, "warm": 5}
+    assert {(q.round, q.split, q.kind, q.source) for q in kept} == {
+        (3, "train", "on_trait", "writer")
+    }
+    assert {q.dropped for q in fresh if q.split == "none"} >= {"not needed"}
+    assert not {query.id for query in fresh} & {query.id for query in known}
+    used = [query.text for query in known if not query.dropped]
+    for query in kept:
+        assert max(fuzz.token_set_ratio(query.text, text) for text in used) < 85
+
+
+def test_each_round_has_queries_of_its_own_by_the_seed() -> None:
+    def ids(seed: int, number: int) -> set[str]:
+        found = write_fresh_queries(
+            a_constitution(), ScriptedModel(message), SMALL, seed, number, []
+        )
+        return {query.id for query in found}
+
+    assert ids(1, 1) == ids(1, 1)
+    assert not ids(1, 1) & ids(1, 2) and ids(1, 1) != ids(2, 1)

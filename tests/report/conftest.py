@@ -191,7 +191,7 @@ def stopped(report: Report) -> Report:
     """The same build with PPO, which a guard stopped."""
     found = Guarded(30, 15, 10, ("it is over 15 nats",), (f"Length: {HOSTILE}, by 31%.",))
     logged = [Step("p1", "ppo", 15, "probe/reward", 2.0), Step("p2", "ppo", 15, "entropy", 2.0)]
-    return replace(report, ppo=found, steps=[*report.steps, *logged])
+    return replace(report, ppo=found, policy="ppo", steps=[*report.steps, *logged])
 
 
 @pytest.fixture
