@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import click
 
 from character.commands import friendly
@@ -51,6 +53,14 @@ TARGET = 0.85  # of the way to the prompted replies, with --beta auto
 @click.option(
     "--accept-judge", is_flag=True, help="Build with a judge that is below the bars of its card."
 )
+@click.option(
+    "--from",
+    "source",
+    type=click.Path(path_type=Path),
+    metavar="RUN",
+    help="Take over what this run made and still holds [the newest of these traits beside it].",
+)
+@click.option("--fresh", is_flag=True, help="Take nothing over from an earlier run.")
 @click.option("--dry-run", is_flag=True, help="Say what would be done, and do nothing.")
 @friendly
 def main(
@@ -69,6 +79,8 @@ def main(
     optimizer: str | None,
     batch: bool,
     accept_judge: bool,
+    source: Path | None,
+    fresh: bool,
     dry_run: bool,
 ) -> None:
     """Build a character. The same command again goes on where it was stopped."""
@@ -79,6 +91,8 @@ def main(
 
     if quick and recipe != DEFAULT:
         raise RecipeError("--quick is a recipe of its own; leave out --quick or --recipe")
+    if fresh and source:
+        raise RecipeError("--from takes over from a run, and --fresh from none; leave out one")
     console = Console()
     if seed is not None:
         settings = (*settings, f"seed={seed}")
@@ -102,7 +116,7 @@ def main(
     if dry_run:
         console.print(plan_table(job.planned(), str(job.folder), notes=job.memory()))
     else:
-        run_job(job, console, max_cost, accept_judge)
+        run_job(job, console, max_cost, accept_judge, source, fresh)
 
 
 if __name__ == "__main__":

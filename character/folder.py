@@ -73,9 +73,10 @@ def constitution_of(run: Path, traits: Sequence[str] = ()) -> Constitution:
     """The traits given, or those the run was built from, as they then were."""
     if traits:
         return load_constitution(traits)
-    spec = record_of(run).get("spec")
+    record = record_of(run)
+    spec = record.get("spec")
     if not spec:
         raise SpecError(
             f"which traits? {run} does not say. Name them, for example --traits curious"
         )
-    return Constitution.from_plain(spec)
+    return Constitution.from_plain(spec, record.get("helpfulness_first", True))

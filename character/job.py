@@ -173,22 +173,37 @@ def check_resources(folder: Path) -> None:
 
 
 def run_job(
-    job: Job, console: Console, cap: float | None = None, accept_judge: bool = False
+    job: Job,
+    console: Console,
+    cap: float | None = None,
+    accept_judge: bool = False,
+    source: Path | None = None,
+    fresh: bool = False,
 ) -> Path:
-    """Build, measure and write the report; returns the run folder. `cap` is in dollars."""
+    """Build, measure and write the report; returns the run folder. `cap` is in dollars.
+
+    What the run `source` made, or else the newest run of these traits beside this one, is taken
+    over where it still holds; with `fresh` nothing is.
+    """
     check_resources(job.folder)
     from character.quiet import hush_libraries
 
     hush_libraries()  # before torch and the training stack come in, after everything was checked
+    from character.earlier import choose_earlier
     from character.finish import finish
     from character.pipeline import build
     from character.run import Run
 
     with Run.open(job.folder, job.identity, Reporter(console)) as run:
-        run.record(spec=job.constitution.plain, command=job.command)
+        run.record(
+            spec=job.constitution.plain,
+            helpfulness_first=job.constitution.helpfulness_first,
+            command=job.command,
+        )
         if not job.constitution.helpfulness_first:
             run.reporter.say(HELPLESS)
-        build(job.constitution, job.recipe, run, job.until, cap, accept_judge)
+        earlier = choose_earlier(run, job.constitution, job.identity, source, fresh)
+        build(job.constitution, job.recipe, run, job.until, cap, accept_judge, earlier)
         if job.until == STAGES[-1]:
             finish(job, run)
         else:

@@ -20,6 +20,7 @@ from character.judging.config import CardConfig, Kind
 from character.judging.discriminant import Discriminant, discriminate
 from character.judging.habits import ALONE, Writer
 from character.judging.judge import Judge
+from character.judging.judgements import read_by
 from character.judging.kinds import NEED_NO_MODEL, TEMPLATES, UNITS
 from character.judging.panel import Seat, seat, seated
 from character.judging.plants import Planted, exchanges, plant, plant_others, replies_wanted
@@ -169,12 +170,22 @@ def discriminant(
 
 
 def card_id(trait: Trait, bench: Bench) -> str:
-    """The hash of everything that decides a card."""
+    """The hash of everything that decides a card.
+
+    Of the trait, that is what its queries and plants are made from, and what the judge reads.
+    """
+    queries = trait.queries
+    made_from = (
+        trait.id, trait.statement, [clause.id for clause in trait.clauses],
+        [(example.clause, example.user, example.good, example.bad) for example in trait.examples],
+        queries.seeds, queries.topics, queries.registers,
+    )  # fmt: skip
     templates = dict.fromkeys(t for kind in bench.kinds for t in TEMPLATES.get(kind, ()))
     return content_id(
         "card", VERSION, bench.judge.name, [UNITS.get(kind) for kind in bench.kinds],
         [prompts.digest(name) for name in (*templates, *WRITING)],
-        trait.model_dump_json(), bench.planter.name, bench.also and bench.also.name,
+        made_from, [read_by(kind, trait) for kind in bench.kinds],
+        bench.planter.name, bench.also and bench.also.name,
         bench.config.model_dump(exclude={"enabled"}),
         [attack.attacked for attack in attacks(trait)],
     )  # fmt: skip

@@ -35,6 +35,7 @@ from character.building.training import (
     train_reward_model,
 )
 from character.building.writing import make_own_replies, make_queries, make_replies
+from character.earlier import Earlier
 from character.judging.kinds import NEED_NO_MODEL
 from character.opened import Models
 from character.recipe import Recipe
@@ -49,14 +50,17 @@ def build(
     until: str = "report",
     cap: float | None = None,
     accept_judge: bool = False,
+    earlier: Earlier | None = None,
 ) -> None:
     """Run every stage up to `until`; what has finished is read from the run and not done again.
 
     `cap` is what models behind APIs may cost in all, in dollars. A judge below the bars of its
-    card is refused (RunError) unless it is accepted, which is recorded.
+    card is refused (RunError) unless it is accepted, which is recorded. What an `earlier` run made
+    that this one would make too is taken over.
     """
     with closing(Models(run, recipe.requests, cap)) as models:
-        for stage in _stages(Build(constitution, recipe, run, models, accept_judge)):
+        this = Build(constitution, recipe, run, models, accept_judge, earlier=earlier)
+        for stage in _stages(this):
             if stage == until:
                 return
 
@@ -117,7 +121,8 @@ def _stages(this: Build) -> Iterator[str]:
     yield "ppo"
     made = Made(queries, replies, pairs)
     for number in range(1, this.recipe.rounds + 1):
-        trained, made = go_on(replace(this, round=number), trained, made, cards, anchors)
+        later = replace(this, round=number, earlier=None)
+        trained, made = go_on(later, trained, made, cards, anchors)
     yield "rounds"
     trained = settle(this, trained, queries, replies, judgements)
     yield "settled"

@@ -12,7 +12,8 @@ from character.data.queries import QueriesConfig, drafts_wanted, write_queries, 
 from character.data.replies import RepliesConfig, plan_replies, write_replies
 from character.errors import SpecError
 from character.judging.config import RankingConfig
-from character.judging.judgements import judge_replies
+from character.judging.judgements import judge_replies, plan_judgements
+from character.judging.likelihood import foils
 from character.judging.ranking import quality_floor, rank_replies
 from character.language import language_of
 from character.models.base import ChatModel
@@ -64,7 +65,9 @@ def preview(
             replies += part
             bar.add(len(part))
     with reporter.bar("Judgements", len(replies), "replies") as bar:
-        judgements = list(chain(*judge_replies([replies], [trait], queries, model)))
+        foil = foils(query.text for query in queries)
+        asked = plan_judgements([trait], replies, queries, foil, model.name)
+        judgements = list(chain(*judge_replies(asked, queries, model)))
         bar.add(len(replies))
     ranking = RankingConfig()
     rankings = rank_replies(alone, queries, replies, judgements, ranking)

@@ -2,7 +2,7 @@
 
 Ids hash whatever determines the content, so the same work has the same id in every run and
 finished work is recognised. Each row names the rows it came from: taught -> pair -> ranking ->
-replies -> query -> clause.
+replies -> query -> draft -> clause.
 """
 
 from __future__ import annotations
@@ -26,6 +26,27 @@ def content_id(*parts: object) -> str:
     """Sixteen hex digits that name these parts, in this order."""
     canonical = json.dumps(parts, ensure_ascii=False, sort_keys=True, default=str)
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What the writer wrote when it was shown one list of messages.
+
+    The id hashes the request and the writer. `ground` hashes what all drafts of its clause are made
+    from: while that stays, another version of the trait can use them.
+    """
+
+    id: str
+    ground: str
+    trait: str
+    kind: Kind
+    clause: str
+    topic: str
+    register: str
+    text: str
+    finish: str
+    round: int = 0
+    """In which it was written, as for queries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +107,7 @@ class Judgement:
     relevance: float | None  # nats a token that the query itself explains
     failed: str = ""  # what could not be found out, in words; the reply is then not ranked
     spread: float | None = None  # how far the members of a panel were apart, 0 to .5
+    foil: str = ""  # the other query that relevance was held against
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +256,8 @@ class Measurement:
 
 
 Row = (
-    Query
+    Draft
+    | Query
     | Reply
     | Revision
     | Talk

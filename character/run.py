@@ -101,13 +101,14 @@ class Run:
         stage: str,
         title: str,
         kind: type[R],
-        make: Callable[[Bar], Sequence[R]],
+        make: Callable[[Bar], Sequence[Row]],
         total: int | None = None,
         unit: str = "rows",
     ) -> list[R]:
         """The stage's rows: from the store when it has finished, else made and kept whole.
 
-        With a total, `make` moves the bar, in its own unit; else the bar counts the rows.
+        `make` may give rows of other kinds too. With a total, it moves the bar, in its own unit;
+        else the bar counts the rows.
         """
         if stage not in self.store.finished():
             with self._timed(stage, title, total, unit) as (bar, finish):
@@ -124,15 +125,18 @@ class Run:
         kind: type[R],
         chunks: Sequence[Chunk[T]],
         make: Callable[[Iterable[T]], Iterator[Sequence[Row]]],
+        done: int = 0,
     ) -> list[R]:
         """All rows of the kind, once the stage's chunks are kept; those stored are not redone.
 
-        A chunk may hold rows of other kinds beside its own; they are kept with it.
+        A chunk may hold rows of other kinds beside its own; they are kept with it. `done` rows are
+        there beside the chunks; they only show in the bar.
         """
         if stage not in self.store.finished():
             kept = self.store.ids(kind)
             todo = [chunk for chunk in chunks if chunk.first not in kept]
             total, left = (sum(chunk.rows for chunk in part) for part in (chunks, todo))
+            total += done
             with self._timed(stage, title, total, kind.__name__.lower()) as (bar, finish):
                 bar.add(total - left)
                 made = 0

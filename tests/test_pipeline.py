@@ -28,6 +28,7 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from character.building.context import Build
 from character.building.sources import finetune
 from character.data.examples import example_id
+from character.earlier import TAKEN, open_earlier
 from character.errors import ModelError, RunError
 from character.finish import _funnel, finish
 from character.folder import policy_of
@@ -41,6 +42,7 @@ from character.recipe import Recipe
 from character.rows import (
     Answer,
     Document,
+    Draft,
     Judgement,
     Measurement,
     Pair,
@@ -445,10 +447,10 @@ def test_a_second_run_asks_no_model_and_changes_no_row(
 @pytest.mark.parametrize(
     ("until", "filled"),
     [
-        ("queries", "queries"),
-        ("replies", "queries replies"),
-        ("rankings", "queries replies judgements rankings taught steps"),
-        ("pairs", "queries replies judgements rankings pairs taught steps"),
+        ("queries", "drafts queries"),
+        ("replies", "drafts queries replies"),
+        ("rankings", "drafts queries replies judgements rankings taught steps"),
+        ("pairs", "drafts queries replies judgements rankings pairs taught steps"),
     ],
 )
 def test_a_build_can_stop_early_and_go_on(
@@ -836,6 +838,37 @@ def test_a_build_killed_in_a_round_goes_on_to_the_same_end(
     for name in ("policy-2", "reward_model-2"):
         path = f"{name}/adapter_model.safetensors"
         assert (folder / path).read_bytes() == (rounds / path).read_bytes(), name
+
+
+def test_only_what_the_first_round_made_is_taken_over(
+    constitution: Constitution, rounds_recipe: Recipe, rounds: Path, tmp_path: Path
+) -> None:
+    """A clause's words decide no data here, so every row comes out the same; later ones anew."""
+    (member,) = constitution.members
+    clauses = [clause.model_copy(update={"text": "I ask."}) for clause in member.trait.clauses]
+    reworded = Constitution((Member(member.trait.model_copy(update={"clauses": clauses})),))
+    old = tmp_path / "old"
+    shutil.copytree(rounds, old)
+    with Run.open(old, identity_of(constitution, rounds_recipe), Silent()) as run:
+        run.record(spec=constitution.plain)
+        queries = {query.id: query for query in run.store.all(Query)}
+        first = {reply.id for reply in run.store.all(Reply) if not queries[reply.query_id].round}
+        drafts = Counter(draft.round for draft in run.store.all(Draft))
+    assert drafts.keys() == {0, 1, 2} and drafts[1] == drafts[2] == 6
+    earlier = open_earlier(old)
+    assert {row.round for row in (*earlier.queries, *earlier.drafts)} == {0}
+    assert earlier.replies.keys() == first
+    assert {judgement.reply_id for judgement in earlier.judgements.values()} == first
+    reporter = Silent()
+    with Run.open(tmp_path / "new", identity_of(reworded, rounds_recipe), reporter) as run:
+        build(reworded, rounds_recipe, run, "rounds", earlier=earlier)
+        taken = run.recorded(TAKEN)
+    assert {"Queries, round 1", "Replies, round 1", "Judgements, round 2"} <= set(reporter.stages)
+    assert taken["drafts"] == drafts[0] and not [stage for stage in taken if "-" in stage]
+    assert taken["replies"] + taken["own_replies"] == len(first)
+    found, whole = rows_in(tmp_path / "new"), rows_in(old)
+    for table in ("drafts", "queries", "replies", "judgements", "rankings", "pairs", "taught"):
+        assert found[table] == whole[table], table
 
 
 # --- PPO, when it is asked for ---

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from character.earlier import Earlier
 from character.language import language_of
 from character.models.local import LocalModel
 from character.models.names import has_weights
@@ -28,6 +29,8 @@ class Build:
     accept_judge: bool = False
     round: int = 0
     """0 is the build's own training; later rounds go on from what it came to."""
+    earlier: Earlier | None = None
+    """What there is to take over; nothing in a later round."""
 
     @property
     def seed(self) -> int:
@@ -56,9 +59,13 @@ class Build:
 
     @property
     def scorer(self) -> LocalModel:
+        return self.models[self.scored_by]
+
+    @property
+    def scored_by(self) -> str:
         """Whose log-probabilities are read: the judge where its weights are here, or the policy."""
         roles = self.recipe.roles
-        return self.models[roles.judge if has_weights(roles.judge) else roles.policy]
+        return roles.judge if has_weights(roles.judge) else roles.policy
 
     @property
     def language(self) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
 from character.building.context import Build
+from character.building.reuse import foils_of, in_order, stored
 from character.data.pairs import pairs_from
 from character.errors import RunError
 from character.judge_pipeline import Bench, card_of, cards_in, panel_bench, seats_of, told
@@ -16,8 +17,15 @@ from character.judging.card import Card, clauses_at_chance, refusal
 from character.judging.config import PANEL, NamedJudge
 from character.judging.embedding import Embeds
 from character.judging.judge import Judge, Said, Valuer
-from character.judging.judgements import judge_replies, plan_judgements
-from character.judging.kinds import NEED_NO_MODEL, all_at_once, judge_of, unit_of, valuer_of
+from character.judging.judgements import COMPARING, judge_replies, plan_judgements
+from character.judging.kinds import (
+    NEED_NO_MODEL,
+    all_at_once,
+    decided_by,
+    judge_of,
+    unit_of,
+    valuer_of,
+)
 from character.judging.likelihood import NAME as LIKELIHOOD
 from character.judging.panel import ByTrait, Seat, seated
 from character.judging.ranking import rank_replies
@@ -101,20 +109,49 @@ def make_judgements(
     """Of all these replies; a judge that compares two has those `beside` them to compare with."""
     if not replies:
         return []
-    traits, roles, kind = this.constitution.traits, this.recipe.roles, this.recipe.ranking.judge
+    roles, ranking = this.recipe.roles, this.recipe.ranking
+    kind = ranking.judge
     likely = kind == LIKELIHOOD  # the default opens no model before it is needed
     valuer = None if likely else _valuer(this, queries, replies, beside)
-    name = valuer.name if valuer else this.models.identity(roles.judge)
-    planned = plan_judgements(traits, replies, name, kind)
+    judge = decided_by(
+        ranking,
+        valuer.name if valuer else this.models.identity(roles.judge),
+        this.models.identity(this.scored_by),
+        {card.trait: card.band for card in cards_in(this.run.recorded(CARDS))},
+        this.run.recorded(PANEL),
+    )
+    foil = foils_of(this, queries)
+    planned = plan_judgements(this.constitution.traits, replies, queries, foil, judge, kind, beside)
+    ids = [one.id for chunk in planned for one in chunk]
+    there = stored(this, stage, Judgement, ids, _renewed(this, kind))
+    left = [[one for one in chunk if one.id not in there] for chunk in planned]
     found = this.run.each(
         this.stage(stage),
         this.title(title),
         Judgement,
-        [Chunk(first, len(chunk) * len(traits), chunk) for first, chunk in planned],
-        lambda todo: judge_replies(todo, traits, queries, this.scorer, valuer, kind),
+        [Chunk(chunk[0].id, len(chunk), chunk) for chunk in left if chunk],
+        lambda todo: judge_replies(todo, queries, this.scorer, valuer, kind),
+        len(there),
     )
     judged = {reply.id for reply in replies}
-    return [judgement for judgement in found if judgement.reply_id in judged]
+    return in_order([judgement for judgement in found if judgement.reply_id in judged], ids)
+
+
+def _renewed(this: Build, kind: str) -> Callable[[Judgement], Judgement | None]:
+    """What failed is judged again, and with it whatever was compared with it."""
+    earlier = this.earlier
+    asked = {reply.id: reply.query_id for reply in earlier.replies.values()} if earlier else {}
+    failed = {
+        (asked.get(judgement.reply_id), judgement.trait)
+        for judgement in (earlier.judgements.values() if earlier else ())
+        if judgement.failed
+    }
+
+    def renewed(found: Judgement) -> Judgement | None:
+        together = kind in COMPARING and (asked.get(found.reply_id), found.trait) in failed
+        return None if found.failed or together else found
+
+    return renewed
 
 
 def _model(this: Build, named: NamedJudge) -> ChatModel | None:

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
 from character.building.context import Build
+from character.building.reuse import in_order, stored, tell
 from character.data.queries import (
+    NOTHING,
     drafts_wanted,
     fresh_drafts,
-    write_fresh_queries,
-    write_queries,
+    fresh_queries,
+    queries_from,
+    write_drafts,
     yield_of,
 )
 from character.data.replies import (
     PlannedReply,
     plan_own_replies,
     plan_replies,
+    renewed,
     write_replies,
 )
+from character.earlier import HELD_BEFORE
 from character.errors import RunError
 from character.models.local import LocalModel
 from character.models.served import ServedModel
 from character.progress import Bar
 from character.rows import (
+    Draft,
     Query,
     Reply,
 )
@@ -37,10 +43,15 @@ from character.training.policy import (
 
 
 def make_queries(this: Build, known: Sequence[Query] = ()) -> list[Query]:
-    """Those of this round; in a further one none is near a `known` one."""
-    recipe, traits = this.recipe, this.constitution.traits
+    """Those of this round; in a further one none is near a `known` one.
 
-    def make(bar: Bar) -> list[Query]:
+    In the first the earlier run's drafts are taken over, and its queries stay on the side they were
+    on. What any run before held out is trained on in no round.
+    """
+    recipe, constitution = this.recipe, this.constitution
+    before = this.earlier.before if this.earlier else NOTHING
+
+    def make(bar: Bar) -> list[Draft | Query]:
         writer = this.models.any(recipe.roles.writer)
 
         def drafted(count: int) -> None:
@@ -49,22 +60,20 @@ def make_queries(this: Build, known: Sequence[Query] = ()) -> list[Query]:
                 bar.note(f"${writer.budget.spent:.4f}")
 
         means = this.models.embedder() if recipe.queries.similarity == "embedding" else None
+        config = recipe.queries
+        drafts = write_drafts(constitution, writer, config, this.seed, drafted, before, this.round)
+        taken = {draft.id for draft in before.drafts}
+        tell(this, "drafts", sum(draft.id in taken for draft in drafts), len(drafts))
         if this.round:
-            return write_fresh_queries(
-                this.constitution,
-                writer,
-                recipe.queries,
-                this.seed,
-                this.round,
-                known,
-                drafted,
-                means,
-            )
-        return write_queries(this.constitution, writer, recipe.queries, this.seed, drafted, means)
+            held = this.run.recorded(HELD_BEFORE) or ()
+            found = fresh_queries(constitution, drafts, config, this.round, known, held, means)
+        else:
+            found = queries_from(constitution, drafts, config, this.seed, before, means)
+        return [*drafts, *found]
 
     drafts = sum(
         fresh_drafts(recipe.queries) if this.round else drafts_wanted(trait, recipe.queries)
-        for trait in traits
+        for trait in constitution.traits
     )
     stage, title = this.stage("queries"), this.title("Queries")
     found = this.run.once(stage, title, Query, make, drafts, "drafts")
@@ -78,15 +87,31 @@ def make_replies(this: Build, queries: Sequence[Query]) -> list[Reply]:
     planned = plan_replies(
         this.constitution, queries, this.models.identity(policy), recipe.replies, this.seed
     )
-    language = this.language
-    found = this.run.each(
-        this.stage("replies"),
-        this.title("Replies"),
-        Reply,
-        [Chunk(chunk[0].id, len(chunk), chunk) for chunk in planned],
-        lambda todo: write_replies(todo, this.models[policy], recipe.replies, language),
+    found = _replies(
+        this,
+        "replies",
+        "Replies",
+        planned,
+        lambda todo: write_replies(todo, this.models[policy], recipe.replies, this.language),
     )
     return _to(queries, found, "plain", "steered")
+
+
+def _replies(
+    this: Build,
+    stage: str,
+    title: str,
+    planned: Sequence[Sequence[PlannedReply]],
+    make: Callable[[Iterable[Sequence[PlannedReply]]], Iterator[list[Reply]]],
+) -> list[Reply]:
+    """All replies there are, the planned ones first and in their order."""
+    config, language = this.recipe.replies, this.language
+    ids = [one.id for chunk in planned for one in chunk]
+    there = stored(this, stage, Reply, ids, lambda reply: renewed(reply, config, language))
+    left = [[one for one in chunk if one.id not in there] for chunk in planned]
+    chunks = [Chunk(chunk[0].id, len(chunk), chunk) for chunk in left if chunk]
+    found = this.run.each(this.stage(stage), this.title(title), Reply, chunks, make, len(there))
+    return in_order(found, ids)
 
 
 def make_own_replies(this: Build, queries: Sequence[Query], distilled: Path) -> list[Reply]:
@@ -109,13 +134,7 @@ def make_own_replies(this: Build, queries: Sequence[Query], distilled: Path) -> 
             model = LocalModel(policy.merge_and_unload(), tokenizer, f"{name} x{doses[sample]:g}")
             yield from write_replies(chunks, model, recipe.replies, language)
 
-    found = this.run.each(
-        this.stage("own_replies"),
-        this.title("Own replies"),
-        Reply,
-        [Chunk(chunk[0].id, len(chunk), chunk) for chunk in planned],
-        make,
-    )
+    found = _replies(this, "own_replies", "Own replies", planned, make)
     return _to(queries, found, "own")
 
 

@@ -9,28 +9,25 @@ from __future__ import annotations
 
 import random
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import cycle, islice, product
 from typing import Literal, Protocol
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from rapidfuzz import fuzz, process, utils
-from scipy.sparse.csgraph import connected_components
 
 from character import prompts
 from character.data.anchors import NEUTRAL, anchor_queries
-from character.models.base import ChatModel, Generation, Message, OnDone, Request, Sampling
-from character.models.vectors import Indices, Vectors, near_duplicates
-from character.rows import Kind, Query, Source, Split, content_id
+from character.data.splitting import Embeds, Sides, split_fresh, split_queries
+from character.models.base import ChatModel, Message, OnDone, Request, Sampling
+from character.rows import Draft, Kind, Query, Source, content_id
 from character.spec.constitution import Constitution
 from character.spec.schema import Trait
 
 CONTINUE, ASK = TEMPLATES = ("continue_queries", "ask_for_query")
-EXAMPLE = "near-duplicate of an example"
-UNWRITTEN = {"refusal": "refused", "content filter": "filtered", "failed": "not answered"}
+FAILED = "failed"  # for the moment: it may be written another time
+UNWRITTEN = {"refusal": "refused", "content filter": "filtered", FAILED: "not answered"}
 
 
 class QueriesConfig(BaseModel):
@@ -66,10 +63,41 @@ class QueriesConfig(BaseModel):
     sampling: Sampling = Sampling(max_tokens=36, temperature=0.8, top_p=0.9, stop=("\n",))
 
 
-class Embeds(Protocol):
-    def embed(self, texts: Sequence[str]) -> Vectors:
-        """(texts, width), each row of unit length."""
-        ...
+class Writer(Protocol):
+    """All of a writer that decides what it is asked."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def can_continue(self) -> bool: ...
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedDraft:
+    """A draft that has not been written yet; see Draft."""
+
+    id: str
+    ground: str
+    trait: str
+    kind: Kind
+    clause: str
+    topic: str
+    register: str
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What an earlier build of the same traits made and another can use."""
+
+    drafts: Sequence[Draft] = ()
+    queries: Sequence[Query] = ()
+    held_out: Sequence[str] = ()
+    """Messages that builds before that one held out."""
+
+
+NOTHING = Before()
 
 
 def write_queries(
@@ -82,65 +110,116 @@ def write_queries(
 ) -> list[Query]:
     """Every query there is, dropped ones included with the reason, split by cluster.
 
-    Each trait contributes its seed messages, its `unless` messages and what the writer makes of
-    either; neutral queries ship. Clusters of near-duplicates never straddle the split, and a
-    cluster that holds an example's message is dropped: examples steer, so they must not also
-    measure. `on_draft` is told how many more drafts there are. With an embedder, near-duplicates
-    are those that mean nearly the same.
+    `on_draft` is told how many more drafts there are. With an embedder, near-duplicates are those
+    that mean nearly the same.
     """
-    queries: list[Query] = []
-    for member in constitution.members:
-        trait = member.trait
-        queries += _given(trait)
-        count = drafts_wanted(trait, config) - _unless_wanted(trait, config)
-        queries += _written(trait, writer, count, config, seed, on_draft)
-        queries += _written_unless(trait, writer, config, seed, on_draft)
-    queries += [
-        _query(text, "neutral", None, "", source="shipped")
-        for text in anchor_queries(NEUTRAL)[: config.neutral]
-    ]
-    queries = _clustered(queries, constitution, config, embedder)
-    return _split(queries, constitution, config, seed)
+    drafts = write_drafts(constitution, writer, config, seed, on_draft)
+    return queries_from(constitution, drafts, config, seed, embedder=embedder)
 
 
-def write_fresh_queries(
+def write_drafts(
     constitution: Constitution,
     writer: ChatModel,
     config: QueriesConfig,
     seed: int,
+    on_draft: OnDone = lambda count: None,
+    before: Before = NOTHING,
+    number: int = 0,
+) -> list[Draft]:
+    """What the writer makes of every trait's messages; what there is from before is not asked for.
+
+    In a further round, `number`, there are only fresh ones to train on. `on_draft` is told how many
+    more drafts there are.
+    """
+    drafts: list[Draft] = []
+    for trait in constitution.traits:
+        for planned in _plans(trait, writer, config, seed, number):
+            found = taken_over(planned, before.drafts)
+            left = [one for one, draft in zip(planned, found, strict=True) if draft is None]
+            on_draft(len(planned) - len(left))
+            requests = [one.request for one in left]
+            generations = writer.generate(requests, config.sampling, on_draft) if left else []
+            written = (
+                Draft(
+                    one.id, one.ground, one.trait, one.kind, one.clause, one.topic, one.register,
+                    generation.text, generation.finish, number,
+                )
+                for one, generation in zip(left, generations, strict=True)
+            )  # fmt: skip
+            drafts += [draft or next(written) for draft in found]
+    return drafts
+
+
+def queries_from(
+    constitution: Constitution,
+    drafts: Sequence[Draft],
+    config: QueriesConfig,
+    seed: int,
+    before: Before = NOTHING,
+    embedder: Embeds | None = None,
+) -> list[Query]:
+    """Every query there is, dropped ones included with the reason, split by cluster.
+
+    Each trait contributes its seed messages, its `unless` messages and what was drafted from
+    either; neutral queries ship. Clusters of near-duplicates never straddle the split, and what an
+    earlier build held out stays held out.
+    """
+    queries: list[Query] = []
+    for trait in constitution.traits:
+        queries += _given(trait, before.queries)
+        queries += [_drafted(draft) for draft in drafts if draft.trait == trait.id]
+    queries += [
+        _query(text, "neutral", "", "", source="shipped")
+        for text in anchor_queries(NEUTRAL)[: config.neutral]
+    ]
+    sides = Sides.of(before.queries, before.held_out)
+    return split_queries(queries, constitution, config, seed, sides, embedder)
+
+
+def taken_over(planned: Sequence[PlannedDraft], before: Sequence[Draft]) -> list[Draft | None]:
+    """For each planned draft the earlier one that serves: the very same, or one of its ground.
+
+    With a clause more or less a build plans other lists for every clause. What was made from the
+    same messages is as good as what it would make.
+    """
+    known = {draft.id: draft for draft in before if draft.finish != FAILED}
+    found = [known.get(one.id) for one in planned]
+    used = {draft.id for draft in found if draft}
+    spare: dict[str, list[Draft]] = defaultdict(list)
+    for draft in known.values():
+        if draft.id not in used:
+            spare[draft.ground].append(draft)
+    left: dict[str, Iterator[Draft]] = {ground: iter(drafts) for ground, drafts in spare.items()}
+    return [
+        draft or next(left.get(one.ground, iter(())), None)
+        for one, draft in zip(planned, found, strict=True)
+    ]
+
+
+def fresh_queries(
+    constitution: Constitution,
+    drafts: Sequence[Draft],
+    config: QueriesConfig,
     number: int,
     known: Sequence[Query],
-    on_draft: OnDone = lambda count: None,
+    held_out: Sequence[str] = (),
     embedder: Embeds | None = None,
 ) -> list[Query]:
     """On-trait queries for one more round, all to train on; dropped ones included with the reason.
 
-    None is a near-duplicate of a query that is known, held-out ones above all, or of an example.
+    None is a near-duplicate of a query that is known, held-out ones above all, of an example, or
+    of a message that a build before this one held out.
     """
-    fresh = [
-        replace(query, id=content_id("fresh", number, query.id), round=number)
-        for trait in constitution.traits
-        for query in _written(trait, writer, fresh_drafts(config), config, seed, on_draft)
-    ]
-    used = [query for query in known if not query.dropped]
-    together = _clustered([*used, *fresh], constitution, config, embedder)
-    left = dict.fromkeys((trait.id for trait in constitution.traits), config.fresh)
-    found = []
-    for query in together[len(used) :]:
-        if not query.dropped and left[query.trait]:
-            left[query.trait] -= 1
-            query = replace(query, split="train")
-        found.append(query if query.dropped or query.split != "none" else _not_needed(query))
-    return found
+    fresh = []
+    for query in map(_drafted, drafts):
+        identity = content_id("fresh", number, query.id)
+        fresh.append(replace(query, id=identity, round=number))
+    return split_fresh(fresh, known, constitution, config, held_out, embedder)
 
 
 def fresh_drafts(config: QueriesConfig) -> int:
     """How many drafts the writer is asked for, for a trait in a further round."""
     return round(config.fresh * config.spare)
-
-
-def _not_needed(query: Query) -> Query:
-    return replace(query, dropped="not needed")
 
 
 def yield_of(queries: Iterable[Query]) -> Counter[str]:
@@ -160,92 +239,153 @@ def _unless_wanted(trait: Trait, config: QueriesConfig) -> int:
     return max(0, round((config.unless - given) * 2 * config.spare)) if given > 1 else 0
 
 
-def _given(trait: Trait) -> list[Query]:
-    clauses = cycle(clause.id for clause in trait.clauses)
-    seeds = [_query(text, "on_trait", trait, next(clauses)) for text in trait.queries.seeds]
-    return seeds + [_query(text, "unless", trait, "") for text in trait.queries.unless]
+def _plans(
+    trait: Trait, writer: Writer, config: QueriesConfig, seed: int, number: int
+) -> list[list[PlannedDraft]]:
+    if number:
+        return [plan_drafts(trait, writer, config, seed, fresh_drafts(config))]
+    return [
+        plan_drafts(trait, writer, config, seed),
+        plan_unless_drafts(trait, writer, config, seed),
+    ]
 
 
-def _written(
-    trait: Trait,
-    writer: ChatModel,
-    count: int,
-    config: QueriesConfig,
-    seed: int,
-    on_draft: OnDone,
-) -> list[Query]:
+def plan_drafts(
+    trait: Trait, writer: Writer, config: QueriesConfig, seed: int, count: int | None = None
+) -> list[PlannedDraft]:
+    """The lists that the writer is to continue, each about a clause, a topic, in a register.
+
+    As many as the first round wants, unless a `count` is given.
+    """
+    if count is None:
+        count = drafts_wanted(trait, config) - _unless_wanted(trait, config)
+    queries = trait.queries
     clauses = [clause.id for clause in trait.clauses]
-    rooms = list(product(trait.queries.registers or [""], trait.queries.topics or [""], clauses))
+    rooms = list(product(queries.registers or [""], queries.topics or [""], clauses))
     random.Random(f"{seed}/{trait.id}/rooms").shuffle(rooms)
-    drafts = list(islice(cycle(rooms), count))
-    requests = []
-    for i, (register, topic, clause) in enumerate(drafts):
+    of_clause = {clause: _messages(trait, clause) for clause in clauses}
+    grounds = clause_grounds(trait, writer, config, seed)
+    drafts = []
+    for i, (register, topic, clause) in enumerate(islice(cycle(rooms), count)):
         draw = random.Random(f"{seed}/{trait.id}/{i}")
-        theirs = [example.user for example in trait.examples if example.clause == clause]
+        theirs = of_clause[clause]
         messages = draw.sample(theirs, min(2, len(theirs)))
-        seeds = draw.sample(trait.queries.seeds, min(config.shown, len(trait.queries.seeds)))
+        seeds = draw.sample(queries.seeds, min(config.shown, len(queries.seeds)))
         messages += seeds[: config.shown - len(messages)]
         draw.shuffle(messages)
-        requests.append(_draft(writer, messages, draw.getrandbits(31), topic, register))
-    return [
-        _drafted(generation, "on_trait", trait, clause, topic, register)
-        for (register, topic, clause), generation in zip(
-            drafts, writer.generate(requests, config.sampling, on_draft), strict=True
-        )
-    ]
+        request = _request(writer, messages, draw.getrandbits(31), topic, register)
+        drafts.append(
+            PlannedDraft(
+                _draft_id(writer, config, request), grounds[clause], trait.id, "on_trait", clause,
+                topic, register, request,
+            )
+        )  # fmt: skip
+    return drafts
 
 
-def _written_unless(
-    trait: Trait, writer: ChatModel, config: QueriesConfig, seed: int, on_draft: OnDone
-) -> list[Query]:
-    requests = []
+def plan_unless_drafts(
+    trait: Trait, writer: Writer, config: QueriesConfig, seed: int
+) -> list[PlannedDraft]:
+    """The lists of messages where the trait must not show."""
+    given = trait.queries.unless
+    ground = unless_ground(trait, writer, config, seed)
+    drafts = []
     for i in range(_unless_wanted(trait, config)):
         draw = random.Random(f"{seed}/{trait.id}/unless/{i}")
-        messages = draw.sample(trait.queries.unless, min(config.shown, len(trait.queries.unless)))
-        requests.append(_draft(writer, messages, draw.getrandbits(31)))
-    return [
-        _drafted(generation, "unless", trait)
-        for generation in writer.generate(requests, config.sampling, on_draft)
-    ]
+        messages = draw.sample(given, min(config.shown, len(given)))
+        request = _request(writer, messages, draw.getrandbits(31))
+        identity = _draft_id(writer, config, request)
+        drafts.append(PlannedDraft(identity, ground, trait.id, "unless", "", "", "", request))
+    return drafts
 
 
-def _draft(
-    writer: ChatModel, messages: Sequence[str], seed: int, topic: str = "", register: str = ""
+def clause_grounds(
+    trait: Trait, writer: Writer, config: QueriesConfig, seed: int
+) -> dict[str, str]:
+    """By clause, the hash of all that its drafts are made from; its text is not among it."""
+    queries = trait.queries
+    shared = (queries.seeds, queries.topics, queries.registers)
+    return {
+        clause.id: _ground(
+            writer, config, seed, trait.id, clause.id, _messages(trait, clause.id), *shared
+        )
+        for clause in trait.clauses
+    }
+
+
+def unless_ground(trait: Trait, writer: Writer, config: QueriesConfig, seed: int) -> str:
+    return _ground(writer, config, seed, trait.id, "unless", trait.queries.unless)
+
+
+def _messages(trait: Trait, clause: str) -> list[str]:
+    return [example.user for example in trait.examples if example.clause == clause]
+
+
+def _ground(writer: Writer, config: QueriesConfig, seed: int, *made_from: object) -> str:
+    template = prompts.digest(_template(writer))
+    settings = (config.shown, config.sampling.model_dump(), seed)
+    return content_id("ground", writer.name, template, settings, made_from)
+
+
+def _draft_id(writer: Writer, config: QueriesConfig, request: Request) -> str:
+    asked = (request.text, request.conversation, request.seed)
+    return content_id("draft", writer.name, config.sampling.model_dump(), asked)
+
+
+def _template(writer: Writer) -> str:
+    return CONTINUE if writer.can_continue else ASK
+
+
+def _request(
+    writer: Writer, messages: Sequence[str], seed: int, topic: str = "", register: str = ""
 ) -> Request:
     """One more message like these: as a list to continue where the writer can, else asked for."""
-    template = CONTINUE if writer.can_continue else ASK
-    text = prompts.render(template, topic=topic, register=register, messages=messages)
+    text = prompts.render(_template(writer), topic=topic, register=register, messages=messages)
     if writer.can_continue:
         return Request(text=text, seed=seed)
     return Request((Message("user", text),), seed=seed)
 
 
-def _drafted(
-    generation: Generation,
-    kind: Kind,
-    trait: Trait,
-    clause: str = "",
-    topic: str = "",
-    register: str = "",
-) -> Query:
-    query = _query(_first_line(generation.text), kind, trait, clause, topic, register, "writer")
-    if generation.finish in UNWRITTEN:
-        return replace(query, text="", dropped=UNWRITTEN[generation.finish])
+def _given(trait: Trait, before: Sequence[Query]) -> list[Query]:
+    """The trait's own messages, shared out to its clauses; one that had a clause before keeps it.
+
+    So a clause more or less does not make new queries of them all.
+    """
+    ids = {clause.id for clause in trait.clauses}
+    had = {
+        query.text: query.clause
+        for query in before
+        if query.source == "seed" and query.trait == trait.id and query.clause in ids
+    }
+    clauses = cycle(clause.id for clause in trait.clauses)
+    seeds = [
+        _query(text, "on_trait", trait.id, had.get(text, clause))
+        for text, clause in zip(trait.queries.seeds, clauses, strict=False)
+    ]
+    return seeds + [_query(text, "unless", trait.id, "") for text in trait.queries.unless]
+
+
+def _drafted(draft: Draft) -> Query:
+    query = _query(
+        _first_line(draft.text), draft.kind, draft.trait, draft.clause, draft.topic,
+        draft.register, "writer",
+    )  # fmt: skip
+    if draft.finish in UNWRITTEN:
+        return replace(query, text="", dropped=UNWRITTEN[draft.finish])
     return replace(query, dropped=_unusable(query.text))
 
 
 def _query(
     text: str,
     kind: Kind,
-    trait: Trait | None,
+    trait: str,
     clause: str,
     topic: str = "",
     register: str = "",
     source: Source = "seed",
 ) -> Query:
-    of = trait.id if trait else ""
-    identity = content_id("query", text, kind, of, clause, topic, register, source)
-    return Query(identity, text, kind, of, clause, topic, register, source, -1, "none", "")
+    identity = content_id("query", text, kind, trait, clause, topic, register, source)
+    return Query(identity, text, kind, trait, clause, topic, register, source, -1, "none", "")
 
 
 def _first_line(text: str) -> str:
@@ -265,87 +405,3 @@ def _unusable(text: str) -> str:
     if len(set(words)) < 0.6 * len(words):
         return "repeats itself"
     return ""
-
-
-def _clustered(
-    queries: Sequence[Query],
-    constitution: Constitution,
-    config: QueriesConfig,
-    embedder: Embeds | None,
-) -> list[Query]:
-    """Number the near-duplicate clusters and drop all but the first of each, examples first."""
-    examples = [example.user for trait in constitution.traits for example in trait.examples]
-    usable = [query for query in queries if not query.dropped]
-    texts = examples + [query.text for query in usable]
-    if embedder:
-        labels = near_duplicates(embedder.embed(texts), config.near_meaning)
-    else:
-        labels = _by_words(texts, config.near_duplicate)
-    taken = set(labels[: len(examples)].tolist())
-    of_examples = set(taken)
-    clusters = iter(labels[len(examples) :].tolist())
-    numbered = []
-    for query in queries:
-        if query.dropped:
-            numbered.append(query)
-            continue
-        cluster = next(clusters)
-        reason = ""
-        if cluster in taken:
-            reason = EXAMPLE if cluster in of_examples else "near-duplicate"
-        taken.add(cluster)
-        numbered.append(replace(query, cluster=cluster, dropped=reason))
-    return numbered
-
-
-def _by_words(texts: Sequence[str], threshold: float) -> Indices:
-    """A label for each text, the same for those that a chain of near-duplicates connects."""
-    similar = process.cdist(
-        texts,
-        texts,
-        scorer=fuzz.token_set_ratio,
-        processor=utils.default_process,
-        score_cutoff=threshold,
-        workers=1,
-    )
-    _, labels = connected_components(np.asarray(similar) > 0, directed=False)
-    found: Indices = labels.astype(np.intp)
-    return found
-
-
-def _split(
-    queries: list[Query], constitution: Constitution, config: QueriesConfig, seed: int
-) -> list[Query]:
-    """Deal each trait's usable queries out to held-out and train; what is left over is dropped.
-
-    Neutral queries are all for training: they are anchors.
-    """
-    fate: dict[str, tuple[Split, str]] = {
-        query.id: ("train", "") for query in queries if query.kind == "neutral"
-    }
-    for trait in constitution.traits:
-        usable = [q for q in queries if q.trait == trait.id and not q.dropped]
-        for kind, held, train in (
-            ("on_trait", config.held_out, config.train),
-            ("unless", config.unless // 2, config.unless - config.unless // 2),
-        ):
-            draw = random.Random(f"{seed}/split/{trait.id}/{kind}")
-            ids = [query.id for query in usable if query.kind == kind]
-            own = {query.id for query in usable if query.source == "seed"}
-            draw.shuffle(ids)
-            ids.sort(key=lambda query_id: query_id not in own)  # the trait's own are not left over
-            needed = ids[: held + train]
-            draw.shuffle(needed)
-            ids[: held + train] = needed
-            # too few: keep the proportion, so that neither side starves
-            fair = round(len(ids) * held / (held + train)) if held else 0
-            held = min(held, max(1, fair)) if held and len(ids) > 1 else 0
-            for i, query_id in enumerate(ids):
-                split: Split = "held_out" if i < held else "train"
-                fate[query_id] = (split, "") if i < held + train else ("none", "not needed")
-    return [
-        replace(query, split=fate[query.id][0], dropped=fate[query.id][1])
-        if query.id in fate and not query.dropped  # a draft written twice has one id
-        else query
-        for query in queries
-    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -15,7 +15,8 @@ from character.spec.constitution import Constitution
 from character.spec.demonstrations import demonstrations
 from character.text import refuses, repeated_share, sentences
 
-OUTCOMES = {"refusal": "refused", "content filter": "filtered", "failed": "failed"}
+FAILED = "failed"
+OUTCOMES = {"refusal": "refused", "content filter": "filtered", FAILED: FAILED}
 CHUNK = 128  # replies written, and kept, together
 
 
@@ -109,6 +110,19 @@ def write_replies(
             )
             for planned, generation in zip(chunk, generations, strict=True)
         ]  # fmt: skip
+
+
+def renewed(reply: Reply, config: RepliesConfig, language: str) -> Reply | None:
+    """An earlier build's reply with its flaws marked as this one would; None when it failed.
+
+    Its id does not know of the settings that flaws depend on.
+    """
+    if FAILED in reply.flaws:
+        return None
+    if set(reply.flaws) & set(OUTCOMES.values()):
+        return reply
+    generation = Generation(reply.text, reply.tokens, "stop" if reply.ended else "length")
+    return replace(reply, flaws=tuple(flaws_of(generation, language, config.looping)))
 
 
 def _chunks(

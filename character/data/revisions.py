@@ -119,7 +119,9 @@ def write_revisions(
                 failure = _unusable(anew[i], language, replies.looping) or _no_better(
                     planned, anew[i].text
                 )
-            revised = "" if failure else content_id("revised", planned.id, replies.sampling)
+            revised = (
+                "" if failure else content_id("revised", planned.id, replies.sampling, anew[i].text)
+            )
             found.append(_row(planned, writer.name, told[i], anew.get(i), revised, failure))
             if revised:
                 found.append(

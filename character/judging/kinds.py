@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from character import prompts
 from character.errors import RecipeError
 from character.judging import listwise, rubric, verdict
 from character.judging.checks import ChecksJudge
-from character.judging.config import Kind
+from character.judging.config import Kind, RankingConfig
 from character.judging.embedding import EmbeddingJudge, Embeds
 from character.judging.judge import ByValue, Judge, Valuer
+from character.judging.judgements import COMPARING
 from character.judging.likelihood import LikelihoodJudge
 from character.judging.listwise import ListwiseJudge
 from character.judging.rubric import RubricJudge
@@ -77,6 +79,26 @@ def all_at_once(kinds: Sequence[Kind]) -> bool:
     """Whether every pair is best asked for at once: a list is one call however many pairs it has,
     and where each reply is valued alone a comparison costs nothing more."""
     return "listwise" in kinds or not set(kinds) & set(PAIRWISE)
+
+
+def decided_by(
+    ranking: RankingConfig,
+    judge: str,
+    scorer: str,
+    bands: Mapping[str, float] | None = None,
+    seats: object = None,
+) -> tuple[object, ...]:
+    """All of a build's judge that decides its judgements, for their ids.
+
+    `judge` is its name, that of a likelihood judge its model's; `scorer` the model that says how
+    relevant a reply is. Where replies are compared, so do the `bands` within which it abstains, by
+    trait, and how the members of a panel are seated.
+    """
+    kinds = [named.kind for named in ranking.judges("")]
+    templates = [prompts.digest(name) for kind in kinds for name in TEMPLATES.get(kind, ())]
+    if ranking.judge not in COMPARING:
+        return judge, scorer, templates
+    return judge, scorer, templates, ranking.comparisons, dict(bands or {}), seats
 
 
 def _no_model(kind: Kind) -> str:

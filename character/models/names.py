@@ -48,6 +48,11 @@ def has_weights(name: str) -> bool:
     return split_name(name)[0] in WITH_WEIGHTS
 
 
+def can_continue(name: str) -> bool:
+    """Whether the model goes on with a document, or only answers in a conversation."""
+    return split_name(name)[0] not in ("openai", "anthropic")
+
+
 def _guess(name: str, kind: str) -> str:
     """What the user may have meant, from the most telling sign to the least."""
     if name in BUNDLED:

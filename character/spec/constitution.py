@@ -87,10 +87,10 @@ class Constitution:
         ]
 
     @classmethod
-    def from_plain(cls, found: Sequence[Mapping[str, Any]]) -> Self:
+    def from_plain(cls, found: Sequence[Mapping[str, Any]], helpfulness_first: bool = True) -> Self:
         """What `plain` gave."""
         members = (Member(Trait.model_validate(m["trait"]), m["weight"]) for m in found)
-        return cls(tuple(members))
+        return cls(tuple(members), helpfulness_first)
 
     @property
     def digest(self) -> str:

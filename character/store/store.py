@@ -19,6 +19,7 @@ from character.errors import RunError
 from character.rows import (
     Answer,
     Document,
+    Draft,
     Judgement,
     Measurement,
     Pair,
@@ -34,6 +35,7 @@ from character.rows import (
 )
 
 TABLES: dict[type[Any], str] = {
+    Draft: "drafts",
     Query: "queries",
     Reply: "replies",
     Revision: "revisions",

@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -15,17 +16,22 @@ from rapidfuzz import fuzz, utils
 
 from character.data.anchors import anchor_queries
 from character.data.queries import (
-    EXAMPLE,
+    NOTHING,
+    Before,
     QueriesConfig,
     drafts_wanted,
-    write_fresh_queries,
+    fresh_queries,
+    queries_from,
+    write_drafts,
     write_queries,
     yield_of,
 )
+from character.data.splitting import EXAMPLE, HELD_BEFORE
 from character.models.base import FinishReason, Generation, Request, Sampling
 from character.models.fake import ScriptedModel
-from character.rows import Query
+from character.rows import Draft, Query
 from character.spec.constitution import Constitution
+from character.spec.schema import Trait
 
 SMALL = QueriesConfig(neutral=0, train=8, held_out=4, spare=1)
 NOUNS = [
@@ -392,7 +398,9 @@ def test_fresh_queries_are_near_no_known_one_and_all_to_train_on() -> None:
     held = next(query for query in known if query.split == "held_out")
     said = iter([held.text, EXAMPLES[0]["user"]])
     writer = ScriptedModel(lambda request: next(said, "") or unlike(request))
-    fresh = write_fresh_queries(constitution, writer, config, 9, 3, known)
+    drafts = write_drafts(constitution, writer, config, 9, number=3)
+    assert {draft.round for draft in drafts} == {3}
+    fresh = fresh_queries(constitution, drafts, config, 3, known)
     assert len(writer.requests) == len(fresh) == 2 * 5 * 2
     assert [query.dropped for query in fresh[:2]] == ["near-duplicate", EXAMPLE]
     kept = [query for query in fresh if not query.dropped]
@@ -407,12 +415,138 @@ def test_fresh_queries_are_near_no_known_one_and_all_to_train_on() -> None:
         assert max(fuzz.token_set_ratio(query.text, text) for text in used) < 85
 
 
+def test_a_fresh_query_near_one_that_an_earlier_build_held_out_is_not_trained_on() -> None:
+    constitution = a_constitution()
+    drafts = write_drafts(constitution, ScriptedModel(unlike), SMALL, 0, number=1)
+    free = fresh_queries(constitution, drafts, SMALL, 1, [])
+    first = next(query for query in free if query.split == "train")
+    held = [f"So, {first.text}"]
+    found = {q.id: q for q in fresh_queries(constitution, drafts, SMALL, 1, [], held)}
+    assert (found[first.id].split, found[first.id].dropped) == ("none", HELD_BEFORE)
+    others = [query for query in found.values() if query.id != first.id]
+    assert others and not any(query.dropped == HELD_BEFORE for query in others)
+
+
 def test_each_round_has_queries_of_its_own_by_the_seed() -> None:
     def ids(seed: int, number: int) -> set[str]:
-        found = write_fresh_queries(
-            a_constitution(), ScriptedModel(message), SMALL, seed, number, []
-        )
-        return {query.id for query in found}
+        constitution = a_constitution()
+        drafts = write_drafts(constitution, ScriptedModel(message), SMALL, seed, number=number)
+        return {query.id for query in fresh_queries(constitution, drafts, SMALL, number, [])}
 
     assert ids(1, 1) == ids(1, 1)
     assert not ids(1, 1) & ids(1, 2) and ids(1, 1) != ids(2, 1)
+
+
+# --- what an earlier build wrote ---
+
+FIVE = ("opens", "stops", "asks", "names", "thanks")
+FRUIT = ("plum", "pear", "quince", "medlar", "damson", "sloe")
+
+
+def five(*clauses: str, seeds: Sequence[str] = MORE_SEEDS, **edited: str) -> Trait:
+    """A trait of these clauses with one example each; `edited` gives examples another message."""
+    names = clauses or FIVE
+    return a_trait(
+        clauses=[{"id": name, "text": f"I {name}."} for name in names],
+        examples=[
+            EXAMPLES[0]
+            | {"clause": name, "user": edited.get(name, f"Where do I buy a {fruit} {fruit}tree?")}
+            for name, fruit in zip(names, FRUIT, strict=False)
+        ],
+        queries={"seeds": list(seeds)},
+    )
+
+
+def unlike(request: Request) -> str:
+    """A message that is like no other; the request's seed decides."""
+    draw = random.Random(request.seed)
+    words = ("".join(draw.choices("abcdefghijklmnopqrst", k=6)) for _ in range(5))
+    return f" {' '.join(words)}?"
+
+
+def drafts_of(trait: Trait, before: Before = NOTHING) -> tuple[ScriptedModel, list[Draft]]:
+    writer = ScriptedModel(unlike)
+    return writer, write_drafts(a_constitution(trait), writer, BIG, 0, before=before)
+
+
+BIG = QueriesConfig(neutral=0, train=40, held_out=10, spare=1.5)
+
+
+def before_of(trait: Trait) -> Before:
+    _, drafts = drafts_of(trait)
+    return Before(drafts, queries_from(a_constitution(trait), drafts, BIG, 0))
+
+
+def test_editing_an_example_writes_the_drafts_of_its_clause_anew_and_no_others() -> None:
+    before = before_of(five())
+    edited = five(asks="Which shop sells a hammock by the metre?")
+    writer, drafts = drafts_of(edited, before)
+    old = {draft.id for draft in before.drafts}
+    assert {draft.clause for draft in drafts if draft.id not in old} == {"asks"}
+    assert len(writer.requests) == len([d for d in drafts if d.clause == "asks"]) == 12
+    assert all("hammock" in request.text for request in writer.requests)
+    assert drafts == drafts_of(edited)[1]  # as a fresh build has them, one by one
+
+
+def test_rewording_a_clause_writes_nothing() -> None:
+    trait = five()
+    clauses = [clause.model_copy(update={"text": "I do."}) for clause in trait.clauses]
+    writer, drafts = drafts_of(trait.model_copy(update={"clauses": clauses}), before_of(trait))
+    assert writer.requests == [] and drafts == list(before_of(trait).drafts)
+
+
+def test_queries_of_other_clauses_keep_their_ids_and_their_side() -> None:
+    before = before_of(five())
+    edited = five(asks="Which shop sells a hammock by the metre?")
+    _, drafts = drafts_of(edited, before)
+    found = queries_from(a_constitution(edited), drafts, BIG, 0, before)
+    old = {query.id: query for query in before.queries}
+    others = [q for q in found if q.clause != "asks" or q.source == "seed"]
+    assert others and all(query.id in old for query in others)
+    kept = [q for q in others if old[q.id].split != "none"]
+    assert len(kept) > 30 and all(q.split == old[q.id].split for q in kept)
+    assert yield_of(found)["train"] == 40 and yield_of(found)["held_out"] == 10
+    fresh = queries_from(a_constitution(edited), drafts, BIG, 0)
+    assert [q.id for q in found] == [q.id for q in fresh]  # but for clusters and sides, the same
+
+
+@pytest.mark.parametrize(("clauses", "asked"), [((*FIVE, "greets"), 10), (FIVE[:4], 0)])
+def test_a_clause_more_or_less_leaves_the_drafts_of_the_others(
+    clauses: tuple[str, ...], asked: int
+) -> None:
+    before = before_of(five())
+    writer, drafts = drafts_of(five(*clauses), before)
+    old = {draft.id for draft in before.drafts}
+    anew = [draft for draft in drafts if draft.id not in old]
+    # 60 drafts: 12 for each of five clauses, 10 for each of six, 15 for each of four
+    assert len(writer.requests) == len(anew) == (asked or 12)
+    if asked:
+        assert {draft.clause for draft in anew} == {"greets"}
+    assert Counter(draft.clause for draft in drafts) == dict.fromkeys(clauses, 60 // len(clauses))
+    found = queries_from(a_constitution(five(*clauses)), drafts, BIG, 0, before)
+    had = {q.text: q.clause for q in before.queries if q.source == "seed"}
+    for query in found:
+        if query.source == "seed" and had[query.text] in clauses:
+            assert query.clause == had[query.text]
+    assert {q.clause for q in found if q.split == "train"} == set(clauses)
+
+
+def test_other_seed_messages_another_seed_and_another_writer_write_all_anew() -> None:
+    before = before_of(five())
+    more = five(seeds=[*MORE_SEEDS, "Can a hedgehog swim?"])
+    shown = {request.text for request in drafts_of(five())[0].requests}
+    writer, drafts = drafts_of(more, before)
+    asked = {request.text for request in writer.requests}
+    same = [draft for draft in drafts if draft in before.drafts]  # drawn all the same
+    assert len(asked) + len(same) == len(drafts) and len(same) < 3 and not asked & shown
+    for name, seed in (("other", 0), ("scripted", 1)):
+        writer = ScriptedModel(unlike, name=name)
+        write_drafts(a_constitution(five()), writer, BIG, seed, before=before)
+        assert len(writer.requests) == 60
+
+
+def test_a_draft_that_failed_is_asked_for_again() -> None:
+    before = before_of(five())
+    drafts = [replace(before.drafts[0], finish="failed"), *before.drafts[1:]]
+    writer, found = drafts_of(five(), replace(before, drafts=drafts))
+    assert len(writer.requests) == 1 and found == list(before.drafts)

@@ -207,7 +207,7 @@ def test_migrations_are_applied_once(tmp_path: Path, store: Store) -> None:
             assert again.all(Query) == [QUERY]
             applied = again._db.execute("SELECT name FROM migrations").fetchall()
     assert [name for (name,) in applied] == sorted(name for (name,) in applied)
-    assert len(applied) == 7
+    assert len(applied) == 8
 
 
 def test_half_a_migration_is_not_applied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
