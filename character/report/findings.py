@@ -49,8 +49,9 @@ def findings_text(checked: Checked) -> str:
     return printable("\n".join(lines))
 
 
-def findings_json(checked: Checked, measured: Measured | None = None) -> str:
-    """With `measured`, what a model was measured to do, beside the findings that came of it."""
+def findings_json(checked: Checked, measured: Measured | None = None, **more: Any) -> str:
+    """With `measured`, what a model was measured to do, beside the findings that came of it;
+    `more` are further members of the object."""
     rows = [
         asdict(finding) | {"severity": finding.rule.severity, "why": finding.rule.why}
         for finding in checked.findings
@@ -77,7 +78,7 @@ def findings_json(checked: Checked, measured: Measured | None = None) -> str:
     }
     if measured:
         content["measured"] = asdict(measured)
-    return json.dumps(content, indent=2)
+    return json.dumps(content | more, indent=2)
 
 
 def rules_text() -> str:
