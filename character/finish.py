@@ -120,7 +120,9 @@ def gather(
         seed=recipe.seed,
         outcome=outcome_of(job.constitution, queries, measurements, recipe.measure, recipe.seed),
         funnel=_funnel(store, queries, cards),
-        coverage=Lineage(job.constitution, store).coverage(),
+        coverage=Lineage(
+            job.constitution, store, tallies(asked).values(), recipe.roles.writer
+        ).coverage(),
         comparisons=_comparisons(job, queries, store.all(Answer), measurements),
         reward_card=rewarded or _reward_card(store),
         doses=_doses(job, store),

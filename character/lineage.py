@@ -6,6 +6,7 @@ clause -> queries -> replies -> rankings -> pairs -> what the policy learned -> 
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
@@ -16,15 +17,18 @@ from scipy import stats
 from character.data.examples import example_id
 from character.diffing.outcome import BASE, TRAINED, contrast_metric
 from character.errors import RunError
+from character.models.served import Tally
 from character.report.content import Coverage, Effect, Thread
 from character.rows import (
     Document,
+    Draft,
     Judgement,
     Measurement,
     Pair,
     Query,
     Ranking,
     Reply,
+    Revision,
     Reward,
     Talk,
     Taught,
@@ -34,14 +38,28 @@ from character.store.store import FinishedStage, Store
 
 SHORTEST = 4  # characters that name a row
 LEVEL = 0.95
+ON_TEXTS = ("queries", "revisions", "documents")
+ON_REPLIES = ("replies", "judgements", "revision_judgements", "own_replies", "own_judgements")
 
 
 class Lineage:
-    """A run's rows, joined. Reads the store once."""
+    """A run's rows, joined. Reads the store once.
 
-    def __init__(self, constitution: Constitution, store: Store) -> None:
+    `asked` is what models behind APIs were asked, of which the one named `writer` wrote queries.
+    """
+
+    def __init__(
+        self,
+        constitution: Constitution,
+        store: Store,
+        asked: Iterable[Tally] = (),
+        writer: str = "",
+    ) -> None:
         self.constitution = constitution
         self._stages = store.finished()
+        self._drafts = store.all(Draft)
+        self._revisions = store.all(Revision)
+        self._asked, self._writer = list(asked), writer
         self.queries = store.all(Query)
         self.replies = store.all(Reply)
         self.rankings = store.all(Ranking)
@@ -55,10 +73,8 @@ class Lineage:
     def coverage(self) -> list[Coverage]:
         """Every clause of every trait, in the constitution's order."""
         total = sum(row.weight for row in self._taught)
-        seconds = _seconds(self._stages, ("replies", "judgements", "own_replies", "own_judgements"))
-        each = seconds / max(1, len(self.replies))
         return [
-            self._covered(trait.id, clause.id, clause.text, total, each)
+            self._covered(trait.id, clause.id, clause.text, total)
             for trait in self.constitution.traits
             for clause in trait.clauses
         ]
@@ -100,6 +116,7 @@ class Lineage:
             if found.learned_id in ids:
                 taught[found.learned_id].append(found)
         trait = query.trait or self.constitution.traits[0].id
+        texts = (query.source == "writer") + sum(row.reply_id in ids for row in self._revisions)
         return Thread(
             query=query,
             clause=self._clause_text(query),
@@ -111,11 +128,11 @@ class Lineage:
             taught={key: tuple(rows) for key, rows in taught.items()},
             rewards={r.pair_id: r for r in self._rewards if r.pair_id in ids},
             named=row.id,
+            seconds=self._seconds(texts, len(replies)),
+            dollars=self._dollars(texts, len(replies)),
         )  # fmt: skip
 
-    def _covered(
-        self, trait: str, clause: str, text: str, total: float, seconds: float
-    ) -> Coverage:
+    def _covered(self, trait: str, clause: str, text: str, total: float) -> Coverage:
         queries = self._of(trait, clause)
         train = {q.id for q in queries if q.split == "train"}
         held = [q.id for q in queries if q.split == "held_out"]
@@ -124,6 +141,8 @@ class Lineage:
         pairs = [pair for pair in self.pairs if pair.query_id in train]
         learned = {*(pair.id for pair in pairs), *replies, *self._learnable(trait, clause)}
         taught = [row for row in self._taught if row.learned_id in learned]
+        texts = [row for row in self._written if (row.trait, row.clause) == (trait, clause)]
+        judged = set(replies)
         return Coverage(
             trait=trait,
             clause=clause,
@@ -137,9 +156,37 @@ class Lineage:
             preferred=sum(row.stage.startswith("policy") for row in taught),
             finetuned=sum(row.stage == "sft" for row in taught),
             weight=sum(row.weight for row in taught) / total if total else None,
-            seconds=len(replies) * seconds,
+            seconds=self._seconds(len(texts), len(replies)),
             effect=self._effect(trait, held),
+            drafts=sum(isinstance(row, Draft) for row in texts),
+            judgements=sum(judgement.reply_id in judged for judgement in self._judgements),
+            dollars=self._dollars(len(texts), len(replies)),
         )
+
+    @cached_property
+    def _written(self) -> list[Draft | Revision | Document]:
+        """What the writer wrote."""
+        documents = [row for row in self._texts if isinstance(row, Document)]
+        return [*self._drafts, *self._revisions, *documents]
+
+    def _seconds(self, texts: int, replies: int) -> float:
+        """The share of so many of the writer's texts and of the replies in what all took."""
+        return self._share(
+            _seconds(self._stages, ON_TEXTS), texts, _seconds(self._stages, ON_REPLIES), replies
+        )
+
+    def _dollars(self, texts: int, replies: int) -> float | None:
+        if any(tally.unpriced for tally in self._asked):
+            return None
+        spent = {True: 0.0, False: 0.0}
+        for tally in self._asked:
+            spent[bool(self._writer) and tally.model.startswith(self._writer)] += tally.dollars
+        return self._share(spent[True], texts, spent[False], replies)
+
+    def _share(self, on_texts: float, texts: int, on_replies: float, replies: int) -> float:
+        """A run of before there were drafts does not say what a text took."""
+        text = on_texts / len(self._written) if self._written else 0.0
+        return texts * text + replies * on_replies / max(1, len(self.replies))
 
     def _learnable(self, trait: str, clause: str) -> set[str]:
         """Ids of its documents, talks and examples."""
@@ -197,4 +244,8 @@ class Lineage:
 
 
 def _seconds(stages: Mapping[str, FinishedStage], names: Iterable[str]) -> float:
-    return sum(stages[name].seconds for name in names if name in stages)
+    """Of these stages in all rounds."""
+    known = set(names)
+    return sum(
+        found.seconds for stage, found in stages.items() if re.sub(r"-\d+$", "", stage) in known
+    )

@@ -22,14 +22,19 @@ def main(run: Path, what: str | None, traits: tuple[str, ...], as_json: bool) ->
     """
     from rich.console import Console
 
-    from character.folder import constitution_of, database_of
+    from character.folder import constitution_of, database_of, record_of
     from character.lineage import Lineage
+    from character.models.served import tallies
     from character.report.lineage import clause_page, coverage_table, json_text, thread_page
+    from character.run import ASKED
     from character.store.store import Store
 
     constitution = constitution_of(run, traits)
     with Store(database_of(run)) as store:  # which brings an older run up to date
-        lineage = Lineage(constitution, store)
+        record = record_of(run)
+        asked = tallies(record.get(ASKED)).values()
+        writer = record["identity"]["recipe"]["roles"].get("writer", "")
+        lineage = Lineage(constitution, store, asked, writer)
     console = Console()
     if what is None:
         found = lineage.coverage()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,8 +15,21 @@ from rich.console import Console
 from character import trace
 from character.errors import RunError
 from character.lineage import Lineage
-from character.report.lineage import thread_page
-from character.rows import Judgement, Measurement, Pair, Query, Ranking, Reply, Row, Taught, taught
+from character.models.served import Tally
+from character.report.lineage import cost_text, thread_page
+from character.rows import (
+    Draft,
+    Judgement,
+    Measurement,
+    Pair,
+    Query,
+    Ranking,
+    Reply,
+    Revision,
+    Row,
+    Taught,
+    taught,
+)
 from character.run import DATABASE
 from character.spec.constitution import Constitution, Member
 from character.store.store import FinishedStage, Store
@@ -92,6 +106,61 @@ def test_a_clause_is_followed_to_its_effect(lineage: Lineage) -> None:
     assert (first.effect.value, first.effect.queries, first.gap) == (pytest.approx(0.5), 4, "")
     assert (second.queries, second.replies, second.weight, second.effect) == (1, 1, 0.0, None)
     assert second.gap == "no pairs"
+    assert (first.judgements, second.judgements) == (2, 0)
+
+
+def test_what_it_cost_is_shared_out_by_drafts_and_by_replies(run: Path) -> None:
+    """By hand: 30 s of queries for 3 drafts, 40 s of replies for 4; $0.30 and $0.08 likewise."""
+    asked = [Tally("api:w", {"stop": 3}, {}, 0.30, 0), Tally("api:j", {"stop": 4}, {}, 0.08, 0)]
+    drafts = [
+        Draft(f"d{n}", "g", "brisk", "on_trait", clause, "", "", "Why?", "stop")
+        for n, clause in enumerate(("first-word", "first-word", "no-coda"))
+    ]
+    with Store(run / DATABASE) as store:
+        store.keep(drafts, FinishedStage("queries", 30.0, 1, 3))
+        lineage = Lineage(CONSTITUTION, store, asked, "api:w")
+        unknown = Lineage(CONSTITUTION, store, [replace(asked[0], unpriced=1)], "api:w")
+    first, second = lineage.coverage()
+    assert (first.drafts, first.replies) == (2, 3) and (second.drafts, second.replies) == (1, 1)
+    assert (first.seconds, second.seconds) == (pytest.approx(50.0), pytest.approx(20.0))
+    assert (first.dollars, second.dollars) == (pytest.approx(0.26), pytest.approx(0.12))
+    thread = lineage.thread("query-1")  # drafted once, answered twice
+    assert (thread.seconds, thread.dollars) == (pytest.approx(30.0), pytest.approx(0.14))
+    assert [clause.dollars for clause in unknown.coverage()] == [None, None]
+    assert cost_text(50.0, 0.26) == "50 s, $0.2600" and cost_text(1.0, 0.0) == "1 s"
+    assert cost_text(1.0, None) == "1 s, price unknown"
+
+
+def test_the_cost_of_further_rounds_and_of_revisions_is_shared_out_too(run: Path) -> None:
+    """By hand: 30 + 12 + 6 s and $0.24 for 4 texts by the writer, 40 + 8 s for 4 replies."""
+    drafts = [
+        Draft(f"d{n}", "g", "brisk", "on_trait", clause, "", "", "Why?", "stop", number)
+        for n, (clause, number) in enumerate((("first-word", 0), ("first-word", 1), ("no-coda", 0)))
+    ]
+    with Store(run / DATABASE) as store:
+        known = {stage.name for stage in store.finished().values()}
+        assert known >= {"replies"} and not known & {"queries", "judgements-1"}
+        store.keep(drafts, FinishedStage("queries", 30.0, 1, 2))
+        store.keep([], FinishedStage("queries-1", 12.0, 1, 1))
+        store.keep([], FinishedStage("judgements-1", 8.0, 1, 1))
+        replied = next(r for r in store.all(Reply) if r.query_id == "query-1")
+        revised = Revision("v", replied.id, "", "brisk", "first-word", "api:w", "No.", "", "empty")
+        store.keep([revised], FinishedStage("revisions", 6.0, 1, 1))
+        lineage = Lineage(CONSTITUTION, store, [Tally("api:w", {}, {}, 0.24, 0)], "api:w")
+    first, second = lineage.coverage()
+    assert (first.drafts, second.drafts) == (2, 1)
+    # 12 s and $0.06 a text, 12 s a reply
+    assert (first.seconds, first.dollars) == (pytest.approx(72.0), pytest.approx(0.18))
+    assert (second.seconds, second.dollars) == (pytest.approx(24.0), pytest.approx(0.06))
+    thread = lineage.thread("query-1")  # drafted, answered twice, and one of them revised
+    assert (thread.seconds, thread.dollars) == (pytest.approx(48.0), pytest.approx(0.12))
+
+
+def test_a_run_of_before_drafts_were_kept_gives_them_no_share(run: Path) -> None:
+    with Store(run / DATABASE) as store:
+        store.keep([], FinishedStage("queries", 30.0, 1, 3))
+        thread = Lineage(CONSTITUTION, store).thread("query-1")
+    assert thread.seconds == pytest.approx(20.0)  # its two replies
 
 
 def test_what_a_run_does_not_say_is_missing(tmp_path: Path) -> None:

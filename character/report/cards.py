@@ -37,6 +37,7 @@ from character.report.terminal import (
     unit_of,
     verdict_of,
 )
+from character.spec.constitution_file import HELPLESS
 from character.spec.schema import Trait
 from character.training.reward_card import RewardCard
 
@@ -81,6 +82,7 @@ def model_card(report: Report, form: str = "", kept: tuple[Kept, ...] = ()) -> s
         data.to_yaml(),
         f"# {_title(report)}",
         *_smoke(report),
+        *([] if report.constitution.helpfulness_first else [f"**{escaped(HELPLESS)}**"]),
         escaped(headline(report)),
         "## Intended behaviour",
         *(_behaviour(trait) for trait in report.constitution.traits),

@@ -51,8 +51,10 @@ class Coverage:
     """What one clause gave rise to. `weight` is its share of all that the policy learned from, None
     when the run does not say what that was.
 
-    `seconds` is its share, by number of replies, of what writing and judging them took. `effect`
-    is None when fewer than two of its held-out queries were measured.
+    `seconds` and `dollars` are its share of what was spent on writing and judging, in all rounds:
+    by texts of what the writer wrote (drafts, revisions, documents), by replies of the rest.
+    `dollars` is None where a price was not known. `effect` is None when fewer than two of its
+    held-out queries were measured.
     """
 
     trait: str
@@ -69,6 +71,9 @@ class Coverage:
     seconds: float
     effect: Effect | None
     finetuned: int = 0
+    drafts: int = 0  # that the writer wrote for it, unusable ones too
+    judgements: int = 0
+    dollars: float | None = 0.0
 
     @property
     def gap(self) -> str:
@@ -97,6 +102,8 @@ class Thread:
     taught: Mapping[str, tuple[Taught, ...]]  # reply or pair id -> the stages that learned from it
     rewards: Mapping[str, Reward]  # pair id -> the reward model's verdict
     named: str  # the id that was asked for
+    seconds: float = 0.0  # its share of what writing and judging took
+    dollars: float | None = 0.0  # None: a price was not known
 
 
 @dataclass(frozen=True, slots=True)

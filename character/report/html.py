@@ -20,7 +20,7 @@ from character.report import plots, terminal
 from character.report.content import Report
 from character.report.frontier import points_of, rule_of
 from character.report.judge_card import verdict_on
-from character.report.lineage import effect_text
+from character.report.lineage import cost_text, effect_text
 from character.report.page import templates, typeset
 from character.report.printable import printable
 from character.spec.constitution_file import HELPLESS
@@ -122,6 +122,7 @@ def _environment() -> Environment:
         money=terminal.money_text,
         percent=lambda value: f"{100 * value:.0f} %",
         effect=lambda found: typeset(effect_text(found)),
+        cost=lambda row: cost_text(row.seconds, row.dollars),
         gain=_gain,
         svg=Markup,
     )

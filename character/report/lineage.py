@@ -25,10 +25,16 @@ def effect_text(effect: Effect | None) -> str:
     return f"{effect.value:+.2f} [{effect.low:+.2f}, {effect.high:+.2f}]"
 
 
+def cost_text(seconds: float, dollars: float | None) -> str:
+    """Seconds, and dollars where there were any."""
+    paid = "price unknown" if dollars is None else f"${dollars:.4f}" if dollars else ""
+    return f"{seconds:.0f} s, {paid}" if paid else f"{seconds:.0f} s"
+
+
 def coverage_table(clauses: Sequence[Coverage], run: str) -> Group:
     """Every clause from its queries to its effect, and what is missing for it to show."""
     table = simple_table("Clause")
-    for title in ("Queries", "Pairs", "Learned", "Weight", "Effect"):
+    for title in ("Queries", "Pairs", "Learned", "Weight", "Cost", "Effect"):
         table.add_column(title, justify="right", no_wrap=True)
     several = len({found.trait for found in clauses}) > 1
     for found in clauses:
@@ -45,6 +51,7 @@ def coverage_table(clauses: Sequence[Coverage], run: str) -> Group:
             if found.finetuned
             else f"{found.distilled} + {found.preferred}",
             MISSING if found.weight is None else f"{found.weight:.0%}",
+            cost_text(found.seconds, found.dollars).replace(", ", "\n"),
             effect,
         )
     return Group(
@@ -53,6 +60,7 @@ def coverage_table(clauses: Sequence[Coverage], run: str) -> Group:
             "Queries: trained on + held out. Learned: replies distilled (+ texts word for word)"
             " + pairs preferred."
         ),
+        Text("Cost: its share of what this run spent on writing and judging."),
         Text("Effect: trained minus base, nats a token on held-out queries."),
         Text(printable(f"Next: python -m character.trace {run} CLAUSE")),
     )
@@ -64,11 +72,13 @@ def clause_page(clause: Coverage, threads: Sequence[Thread], run: str) -> Group:
     parts: list[RenderableType] = [
         Text(printable(f"{clause.trait}/{clause.clause}: {clause.text}"), style="bold"),
         Text(
+            f"{clause.drafts} drafts; "
             f"{clause.queries} queries trained on and {clause.held_out} held out; "
-            f"{clause.replies} replies, {clause.below_floor} below the quality floor; "
+            f"{clause.replies} replies, {clause.judgements} judgements of them, "
+            f"{clause.below_floor} below the quality floor; "
             f"{clause.pairs} pairs; learned from {clause.distilled} replies, {clause.preferred} "
             f"pairs and {clause.finetuned} texts word for word, {weight} of all; "
-            f"{clause.seconds:.0f} s of writing and judging; "
+            f"{cost_text(clause.seconds, clause.dollars)} of writing and judging; "
             f"effect {effect_text(clause.effect)}."
         ),
     ]
@@ -94,6 +104,11 @@ def thread_page(thread: Thread) -> Group:
     if query.clause:
         told = f"  clause {query.trait}/{query.clause}: {thread.clause}"
         parts.append(Text(printable(told)))
+    tokens = sum(reply.tokens for reply in thread.replies)
+    cost = cost_text(thread.seconds, thread.dollars)
+    parts.append(
+        Text(f"  {len(thread.replies)} replies of {tokens} tokens in all, its share {cost}")
+    )
     parts += [Text(), Text("Replies, best first", style="bold")]
     for place, reply in _ranked(thread):
         parts.append(_reply_line(place, reply, thread))
