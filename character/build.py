@@ -114,7 +114,12 @@ def main(
             " --recipe ppo, or --set training.ppo.updates=30"
         )
     if dry_run:
+        from character.earlier import find_earlier
+
         console.print(plan_table(job.planned(), str(job.folder), notes=job.memory()))
+        beside = find_earlier(job.folder, job.constitution, job.identity)
+        if found := None if fresh else source or next(beside, None):
+            click.echo(f"What {found} made and still holds is taken over, so it takes less.")
     else:
         run_job(job, console, max_cost, accept_judge, source, fresh)
 

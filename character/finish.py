@@ -11,6 +11,7 @@ from typing import Any
 from character.building.settling import SETTLED, dose_name
 from character.data.queries import yield_of
 from character.diffing.outcome import BASE, TRAINED, contrast_metric, outcome_of
+from character.earlier import EARLIER, TAKEN
 from character.folder import newest, record_of, trained_in
 from character.job import Job
 from character.judge_pipeline import cards_in
@@ -89,6 +90,8 @@ def report_of(job: Job, store: Store) -> Report:
         guarded_in(record.get(GUARDED)),
         (record.get(SETTLED) or {}).get("told", ""),
         (trained_in(job.folder) or job.folder / "policy").name,
+        (record.get(EARLIER) or {}).get("from"),
+        record.get(TAKEN),
     )
 
 
@@ -101,10 +104,12 @@ def gather(
     improved: Guarded | None = None,
     settled: str = "",
     trained: str = "policy",
+    earlier: str | None = None,
+    taken: Mapping[str, int] | None = None,
 ) -> Report:
     """Everything the renderers need, from the stored rows, the record of what was `asked`, the
     judge's cards and the reward model's (without which its rewards still say some of it), how PPO
-    ended, and the folder of the trained policy."""
+    ended, the folder of the trained policy, and what was taken over from an `earlier` run."""
     recipe, queries = job.recipe, store.all(Query)
     measurements = store.all(Measurement)
     costs = [StageCost(s.name, s.seconds, s.peak_bytes) for s in store.finished().values()]
@@ -137,6 +142,8 @@ def gather(
         distances=_distances(recipe, measurements),
         settled=settled,
         policy=trained,
+        earlier=earlier or "",
+        taken_over=taken or {},
     )
 
 

@@ -194,6 +194,19 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(elsewhere: Path) -> None:
     assert list(elsewhere.iterdir()) == []
 
 
+def test_a_dry_run_names_the_run_that_it_would_take_over_from(elsewhere: Path) -> None:
+    job = prepare(["curious"], "quick", (), None, "report")
+    old = elsewhere / "runs" / "old"
+    old.mkdir(parents=True)
+    (old / "character.duckdb").touch()
+    record = {"identity": job.identity, "spec": job.constitution.plain}
+    (old / "run.json").write_text(json.dumps(record))
+    for more, told in (((), True), (("--fresh",), False), (("--seed", "1"), False)):
+        result = call(build.main, *TRAITS, "--quick", *more, "--dry-run")
+        assert ("What runs/old made and still holds" in result.output) == told
+    assert "leave out one" in refused(build.main, *TRAITS, "--fresh", "--from", "runs/old")
+
+
 def test_an_out_that_is_a_file_is_refused() -> None:
     Path("taken").touch()
     assert "'taken' is a file" in refused(build.main, *TRAITS, "--out", "taken", "--dry-run")

@@ -34,6 +34,7 @@ from character.report.terminal import (
     seconds_text,
     share_text,
     spill_text,
+    taken_text,
     unit_of,
     verdict_of,
 )
@@ -255,6 +256,7 @@ def _cost(report: Report) -> str:
     return (
         f"{minutes_text(report.seconds)} in all, peak memory {memory_text(report.peak_bytes)}.\n\n"
         + bullets(stages)
+        + (f"\n\n{escaped(taken)}" if (taken := taken_text(report)) else "")
     )
 
 

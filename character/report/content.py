@@ -143,6 +143,8 @@ class Report:
     distances: Mapping[float, float] = field(default_factory=dict)  # dose -> KL, nats a token
     settled: str = ""  # how much of the training was kept and why; empty: all, unasked
     policy: str = "policy"  # the folder of the trained policy, inside the run's
+    earlier: str = ""  # the run that was taken over from
+    taken_over: Mapping[str, int] = field(default_factory=dict)  # stage -> rows
 
     @property
     def judge_refused(self) -> bool:

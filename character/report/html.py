@@ -72,6 +72,7 @@ def render_report(report: Report) -> str:
             funnel=Markup(plots.funnel(report.funnel)),
             seconds=Markup(plots.stage_seconds(report.costs)),
             curves=plots.curves(report.steps),
+            taken_over=terminal.taken_text(report),
             stages={step.stage: _stage(step.stage) for step in report.steps},
             recipe=yaml.safe_dump(dict(report.recipe), sort_keys=False, allow_unicode=True),
             next_steps=_next_steps(report),

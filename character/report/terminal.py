@@ -171,6 +171,14 @@ def minutes_text(seconds: float) -> str:
     return f"{seconds / 60:.1f} minutes" if seconds >= 60 else f"{seconds:.0f} seconds"
 
 
+def taken_text(report: Report) -> str:
+    """What an earlier run had already made; empty when there was nothing."""
+    if not report.taken_over:
+        return ""
+    rows = ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in report.taken_over.items())
+    return f"Taken over from {report.earlier}: {rows}. Times are of what was made anew."
+
+
 def memory_text(peak_bytes: int) -> str:
     return f"{peak_bytes / 1e9:.1f} GB" if peak_bytes else MISSING
 

@@ -161,3 +161,9 @@ def test_the_columns_are_the_dataset_s() -> None:
 def test_a_build_with_nothing_to_show_still_has_cards(bare: Report) -> None:
     assert "missing" in section(model_card(bare), "Measured behaviour")
     assert "0 pairs" in dataset_card(bare, {})
+
+
+def test_a_model_card_says_that_helpfulness_came_last(report: Report) -> None:
+    assert "HELPFULNESS IS BELOW" not in model_card(report)
+    low = replace(report.constitution, helpfulness_first=False)
+    assert "**HELPFULNESS IS BELOW CHARACTER" in model_card(replace(report, constitution=low))

@@ -12,6 +12,7 @@ from character.diffing.outcome import Outcome
 from character.diffing.statistics import Estimate
 from character.judging.card import Card, Test
 from character.judging.front import Front, Point
+from character.report.cards import model_card
 from character.report.content import Comparison, Report
 from character.report.html import render_report
 from character.training.reward_card import RewardCard, RewardTest
@@ -81,6 +82,14 @@ def test_sections_come_in_the_order_that_a_reader_needs(page: Page) -> None:
         "character",
         "made",
     ]
+
+
+def test_what_was_taken_over_is_told_beside_the_cost(report: Report, page: Page) -> None:
+    assert "Taken over from" not in render_report(report)
+    taken = replace(report, earlier="runs/<b>", taken_over={"own_replies": 1200, "drafts": 3})
+    told = "1,200 own replies, 3 drafts. Times are of what was made anew."
+    assert f"Taken over from runs/&lt;b&gt;: {told}" in render_report(taken)
+    assert told in model_card(taken).replace("\\", "")
 
 
 def test_two_renders_are_equal(report: Report) -> None:
