@@ -40,9 +40,8 @@ def tell(this: Build, stage: str, taken: int, wanted: int) -> None:
     """Say and record that so many rows of a stage were taken over."""
     if this.earlier is None or not taken:
         return
-    known = dict(this.run.recorded(TAKEN) or {})
-    known[stage] = known.get(stage, 0) + taken
-    this.run.record(**{TAKEN: known})
+    known = this.run.recorded(TAKEN) or {}
+    this.run.record(**{TAKEN: known | {stage: taken}})
     what = stage.replace("_", " ")
     this.run.reporter.say(f"Took over {taken} of {wanted} {what} from {this.earlier.folder}.")
 

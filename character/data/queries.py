@@ -191,7 +191,10 @@ def taken_over(planned: Sequence[PlannedDraft], before: Sequence[Draft]) -> list
             spare[draft.ground].append(draft)
     left: dict[str, Iterator[Draft]] = {ground: iter(drafts) for ground, drafts in spare.items()}
     return [
-        draft or next(left.get(one.ground, iter(())), None)
+        # the same list may by now be about a clause of another name
+        replace(draft, ground=one.ground, clause=one.clause)
+        if draft
+        else next(left.get(one.ground, iter(())), None)
         for one, draft in zip(planned, found, strict=True)
     ]
 

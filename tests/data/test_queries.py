@@ -531,13 +531,21 @@ def test_a_clause_more_or_less_leaves_the_drafts_of_the_others(
     assert {q.clause for q in found if q.split == "train"} == set(clauses)
 
 
+def test_a_clause_of_another_name_keeps_what_was_drafted_for_it() -> None:
+    writer, drafts = drafts_of(five("opens", "ends", *FIVE[2:]), before_of(five()))
+    assert writer.requests == []
+    assert drafts == drafts_of(five("opens", "ends", *FIVE[2:]))[1]
+    assert {draft.clause for draft in drafts} == {"opens", "ends", *FIVE[2:]}
+
+
 def test_other_seed_messages_another_seed_and_another_writer_write_all_anew() -> None:
     before = before_of(five())
     more = five(seeds=[*MORE_SEEDS, "Can a hedgehog swim?"])
     shown = {request.text for request in drafts_of(five())[0].requests}
     writer, drafts = drafts_of(more, before)
     asked = {request.text for request in writer.requests}
-    same = [draft for draft in drafts if draft in before.drafts]  # drawn all the same
+    old = {draft.id for draft in before.drafts}
+    same = [draft for draft in drafts if draft.id in old]  # drawn all the same
     assert len(asked) + len(same) == len(drafts) and len(same) < 3 and not asked & shown
     for name, seed in (("other", 0), ("scripted", 1)):
         writer = ScriptedModel(unlike, name=name)
