@@ -115,7 +115,10 @@ def main(
         )
     if dry_run:
         from character.earlier import find_earlier
+        from character.spec.constitution_file import HELPLESS
 
+        if not job.constitution.helpfulness_first:
+            click.echo(HELPLESS)
         console.print(plan_table(job.planned(), str(job.folder), notes=job.memory()))
         beside = find_earlier(job.folder, job.constitution, job.identity)
         if found := None if fresh else source or next(beside, None):

@@ -3,9 +3,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from character import build
 from character.errors import SpecError
 from character.job import prepare
 from character.judging.checks import passes
@@ -75,6 +77,9 @@ def test_helpfulness_below_character_is_said_loudly(tmp_path: Path) -> None:
     job = prepare([str(low)], "default", [], None, "report")
     assert (job.recipe.ranking.floor, job.recipe.ranking.relevance) == (0, 0)
     assert prepare([str(plain)], "default", [], None, "report").recipe.ranking.floor > 0
+    for path, loud in ((low, True), (plain, False)):
+        dry = CliRunner().invoke(build.main, ["--traits", str(path), "--dry-run"])
+        assert dry.exit_code == 0 and ("HELPFULNESS IS BELOW CHARACTER" in dry.output) == loud
     again = write(
         tmp_path, up="schema: 1\nconstitution: up\nextends: low.yaml\nhelpfulness: above\n"
     )
