@@ -32,18 +32,18 @@ from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
 
 from character.rows import Step
 from character.training.config import PpoConfig
-from character.training.guards import Guarded, Probe, rules, unwatched
-from character.training.ppo import (
+from character.training.guarded import (
     GOOD,
     PROBES,
-    STAGE,
-    PpoTrainer,
-    Watch,
+    announce,
     broken_rules,
+    conclude,
+    probe_log,
     read_probes,
-    steps_from,
     write_probes,
 )
+from character.training.guards import Guarded, Probe
+from character.training.ppo import STAGE, PpoTrainer, Watch, steps_from
 from character.training.rollouts import Reward, Rollout, Writer, next_queries
 from character.training.runner import OnStep, Recorder, arguments, steps_of, train
 
@@ -66,9 +66,7 @@ def train_grouped(
     Probes, rules and roll-back are those of PPO. A reply whose reward is None is left out of its
     group (TRL gives it no advantage) and counted by the guards.
     """
-    bars = rules(config.guards)
-    for rule in bars:
-        watch.say(rule)
+    bars = announce(watch, config)
     # never updated: it probes the policy that TRL trains, and keeps and restores its weights
     prober = PpoTrainer(policy, tokenizer, queries, reward, config, seed)
     guard = Guard(prober, watch, config, folder)
@@ -76,20 +74,10 @@ def train_grouped(
     trainer = _trainer(prober, queries, config, seed, folder, [guard, Recorder(STAGE, on_step)])
     if not guard.broken:
         train(trainer, folder)
-    guarded = Guarded(
-        updates=config.updates,
-        done=prober.done,
-        kept=prober.roll_back(folder / GOOD) if guard.broken else prober.done,
-        rules=tuple(bars),
-        tripped=tuple(guard.broken),
-        unwatched=tuple(unwatched(guard.probes[0], config.guards)),
-        name=config.optimizer.upper(),
-    )
-    for sentence in guarded.told:
-        watch.say(sentence)
+    guarded = conclude(prober, watch, bars, guard.probes, guard.broken, folder)
     stopped = (prober.done, "guards_tripped", float(len(guard.broken)))
     logged = steps_of(STAGE, trainer.state)
-    return [*logged, *steps_from([*guard.seen, stopped])], guarded
+    return [*logged, *steps_from([*probe_log(guard.probes), stopped])], guarded
 
 
 class Guard(TrainerCallback):
@@ -101,14 +89,6 @@ class Guard(TrainerCallback):
         self.broken: list[str] = broken_rules(self.probes, config)
         if self.broken:
             prober.done = self.probes[-1].update
-
-    @property
-    def seen(self) -> list[tuple[int, str, float]]:
-        return [
-            (probe.update, f"probe/{metric}", value)
-            for probe in self.probes
-            for metric, value in probe.numbers().items()
-        ]
 
     def look(self, update: int) -> None:
         """A probe, unless there already is one of this update or of a later one."""

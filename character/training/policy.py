@@ -24,9 +24,10 @@ from character.training.dataset import PROBABILITY, pair_weights
 from character.training.distill import distill
 from character.training.dpo import train_dpo
 from character.training.grouped import train_grouped
+from character.training.guarded import train_guarded
 from character.training.guards import Guarded
 from character.training.lessons import Lesson, character_lessons
-from character.training.ppo import Watch, train_guarded
+from character.training.ppo import Watch
 from character.training.rollouts import Reward
 from character.training.runner import ADAPTER, OnStep, add_adapter, for_training
 from character.training.sft import STAGE, Target, fitting, tokens_of, train_sft

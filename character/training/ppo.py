@@ -30,8 +30,7 @@ from typing import Any, TypeVar
 import torch
 from peft import PeftModel
 from peft.helpers import disable_input_dtype_casting
-from pydantic import TypeAdapter, ValidationError
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedTokenizerBase
@@ -43,7 +42,7 @@ from character.models.local import LocalModel
 from character.rows import Step, content_id
 from character.text import refuses, repeated_share
 from character.training.config import PpoConfig
-from character.training.guards import Guarded, Probe, rules, tripped, unwatched
+from character.training.guards import Probe
 from character.training.logprobs import linear_logprobs
 from character.training.ppo_math import (
     estimate_advantages,
@@ -59,15 +58,12 @@ from character.training.ppo_math import (
 )
 from character.training.rollouts import Reward, Rollout, Writer, next_queries
 from character.training.runner import OnStep, for_training, last_states
+from character.training.value_head import ValueHead
 
 STAGE = "ppo"
 CHECKPOINT = "ppo.pt"
-GOOD = "good.pt"  # the checkpoint after the last probe that broke no rule
-PROBES = "probes.json"  # every probe so far
-HIDDEN = 64  # units of the separate value head
 
 T = TypeVar("T")
-_PROBES = TypeAdapter(list[Probe])
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,95 +121,6 @@ def train_ppo(
         trainer.save(folder / CHECKPOINT)
         on_step(trainer.done, config.updates)
     return steps_from(trainer.log)
-
-
-def train_guarded(
-    policy: PeftModel,
-    tokenizer: PreTrainedTokenizerBase,
-    queries: Sequence[str],
-    reward: Reward,
-    watch: Watch,
-    config: PpoConfig,
-    seed: int,
-    folder: Path,
-    on_step: OnStep,
-) -> tuple[list[Step], Guarded]:
-    """As `train_ppo`, with a probe before the first update, every few updates, and after the last.
-
-    When a guard trips, the training stops, and the policy's adapter is again that of the last good
-    probe, to the bit; the checkpoint it comes from stays in `folder` beside the newest. Whatever
-    was interrupted goes on to the same end, a training that was stopped included.
-    """
-    bars = rules(config.guards)
-    for rule in bars:
-        watch.say(rule)
-    trainer = PpoTrainer(policy, tokenizer, queries, reward, config, seed)
-    trainer.resume(folder / CHECKPOINT)
-    probes = read_probes(folder / PROBES)
-    while True:
-        if trainer.done % config.guards.every == 0 or trainer.done == config.updates:
-            if not probes or probes[-1].update < trainer.done:
-                probes.append(trainer.probe(watch, probes))
-                if not broken_rules(probes, config):
-                    trainer.save(folder / GOOD)
-                write_probes(folder / PROBES, probes)  # last: what a kill cuts short is repeated
-            if broken := broken_rules(probes, config):
-                break
-        if trainer.done == config.updates:
-            break
-        try:
-            trainer.update()
-        except ModelError as error:
-            if not trainer.done:  # nothing was learned: what it was given is to blame
-                raise
-            broken = [f"Update {trainer.done + 1} could not be made. {error}"]
-            break
-        trainer.save(folder / CHECKPOINT)
-        on_step(trainer.done, config.updates)
-    guarded = Guarded(
-        updates=config.updates,
-        done=trainer.done,
-        kept=trainer.roll_back(folder / GOOD) if broken else trainer.done,
-        rules=tuple(bars),
-        tripped=tuple(broken),
-        unwatched=tuple(unwatched(probes[0], config.guards)),
-    )
-    for sentence in guarded.told:
-        watch.say(sentence)
-    seen = [
-        (probe.update, f"probe/{metric}", value)
-        for probe in probes
-        for metric, value in probe.numbers().items()
-    ]
-    stopped = (trainer.done, "guards_tripped", float(len(broken)))
-    return steps_from([*trainer.log, *seen, stopped]), guarded
-
-
-class ValueHead(nn.Module):
-    """V(s) of last hidden states, (tokens, width) -> (tokens,), in float32; 0 before training.
-
-    It reads the policy's own states: a value model of its own would double memory and time.
-    `shared` and `detached` are linear; only `shared` sends its gradient on into the adapter, where
-    it competes with the policy's. `separate`, one hidden layer over detached states, fits more than
-    a line without touching the policy. States are normalised, so one learning rate suits all
-    models.
-    """
-
-    def __init__(self, kind: str, width: int, seed: int) -> None:
-        super().__init__()
-        self.trains_trunk = kind == "shared"
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            hidden = [nn.Linear(width, HIDDEN), nn.Tanh()] if kind == "separate" else []
-            last = nn.Linear(HIDDEN if hidden else width, 1)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        self.layers = nn.Sequential(nn.LayerNorm(width, elementwise_affine=False), *hidden, last)
-
-    def forward(self, states: Tensor) -> Tensor:
-        states = states.float() if self.trains_trunk else states.detach().float()
-        found: Tensor = self.layers(states).squeeze(-1)
-        return found
 
 
 class PpoTrainer:
@@ -560,28 +467,6 @@ def steps_from(log: Sequence[tuple[int, str, float]]) -> list[Step]:
         Step(content_id("step", STAGE, step, metric), STAGE, step, metric, value)
         for step, metric, value in log
     ]
-
-
-def broken_rules(probes: Sequence[Probe], config: PpoConfig) -> list[str]:
-    """What the last probe breaks; all before it broke nothing, or there would be no last one."""
-    if len(probes) < 2:
-        return []
-    return tripped(probes[0], probes[-2], probes[-1], config.guards)
-
-
-def read_probes(path: Path) -> list[Probe]:
-    if not path.exists():
-        return []
-    try:
-        return _PROBES.validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise RunError(f"{path} cannot be read. Delete its folder to train again.") from error
-
-
-def write_probes(path: Path, probes: list[Probe]) -> None:
-    part = path.with_suffix(".part")
-    part.write_bytes(_PROBES.dump_json(probes))
-    part.replace(path)
 
 
 def _summary(experiences: Sequence[Experience]) -> dict[str, float]:

@@ -19,8 +19,9 @@ from character.errors import ModelError
 from character.rows import Step
 from character.training.config import PpoConfig
 from character.training.grouped import penalised, steps_per_update, train_grouped
+from character.training.guarded import GOOD
 from character.training.guards import Guarded
-from character.training.ppo import GOOD, Watch
+from character.training.ppo import Watch
 from character.training.rollouts import Reward, Rollout
 
 if TYPE_CHECKING:

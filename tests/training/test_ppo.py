@@ -18,10 +18,10 @@ from character.training.config import PpoConfig
 from character.training.ppo import (
     CHECKPOINT,
     PpoTrainer,
-    ValueHead,
     train_ppo,
 )
 from character.training.rollouts import Reward, Rollout, next_queries
+from character.training.value_head import ValueHead
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast

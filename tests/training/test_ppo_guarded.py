@@ -13,8 +13,9 @@ from peft import PeftModel, get_peft_model_state_dict
 from character.errors import ModelError, RecipeError, RunError
 from character.rows import Step
 from character.training.config import PpoConfig
+from character.training.guarded import GOOD, PROBES, train_guarded
 from character.training.guards import Guarded
-from character.training.ppo import CHECKPOINT, GOOD, PROBES, Watch, train_guarded, train_ppo
+from character.training.ppo import CHECKPOINT, Watch, train_ppo
 from character.training.rollouts import Reward, Rollout
 
 if TYPE_CHECKING:
