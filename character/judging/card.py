@@ -100,8 +100,11 @@ class Card:
 
     @property
     def band(self) -> float:
-        """Log-odds within which the judge abstains on this trait."""
-        return self.calibration.band if self.calibration else 0.0
+        """Log-odds within which the judge abstains on this trait; it always does when at chance.
+
+        A judge that is refused, and used all the same, is taken at its word: 0.
+        """
+        return self.calibration.band if self.calibration and not self.refusals else 0.0
 
     @property
     def same_family(self) -> bool:

@@ -263,6 +263,15 @@ def test_a_verdict_that_an_attack_leaves_near_even_is_abstained_from(small_trait
     assert f"{round(turned.value * turned.count)} more abstained from" in left.note
 
 
+def test_a_refused_judge_that_is_used_all_the_same_does_not_abstain(small_trait: Trait) -> None:
+    sees, guesses = (
+        Card("", "", "", "", *examine(judge, small_trait, planted(), [], sure=0.7))
+        for judge in (ByCount(), Random())
+    )
+    assert sees.calibration and sees.band == sees.calibration.band > 0
+    assert guesses.calibration and guesses.calibration.band > 1 and guesses.band == 0
+
+
 def test_a_judge_without_a_place_for_the_trait_is_refused_with_that_reason(
     small_trait: Trait,
 ) -> None:
