@@ -60,7 +60,9 @@ def main(judges: list[str], traits: list[str], config: CardConfig) -> None:
             planted = planted or plants_for(trait, bench, reporter)
             kept = read_card(card_id(trait, bench))
             card = kept or card_from(trait, bench, planted, reporter)
-            unseen = _unseen(judge, trait, planted, card.band)
+            unseen = _unseen(
+                judge, trait, planted, card.calibration.band if card.calibration else 0.0
+            )
             print(f"| {kind} | {name} | {' | '.join(cells(card, unseen))} |", flush=True)
 
 
