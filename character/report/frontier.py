@@ -50,7 +50,7 @@ def points_of(report: Report) -> list[Checkpoint]:
     found.append(
         Checkpoint(
             {"settled": "settled", "ppo": report.ppo.name if report.ppo else ""}.get(
-                report.policy, "DPO"
+                report.policy.partition("-")[0], "DPO"
             ),
             TRAINED,
             HELD_OUT,

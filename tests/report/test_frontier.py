@@ -28,6 +28,6 @@ def test_every_checkpoint_has_its_movement_and_its_price(report: Report) -> None
 def test_the_page_plots_them_and_states_the_rule(report: Report) -> None:
     page = render_report(replace(report, settled="60% of the training was kept."))
     assert "60% of the training was kept." in page and "Movement and what it costs" in page
-    assert points_of(replace(report, settled="x"))[-1].name == "settled"
+    assert points_of(replace(report, settled="x", policy="settled"))[-1].name == "settled"
     assert "end of" in rule_of(report) and "no doses" in rule_of(replace(report, doses=None))
     assert "missing" in plots.frontier(points_of(report))
