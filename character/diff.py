@@ -35,6 +35,8 @@ INVALID = 3  # as diffing.verdicts has it: neither a mistake nor a crash may rea
               "what differs; tested blinded.")  # fmt: skip
 @click.option("--embeddings/--no-embeddings", default=None, help="Compare meanings, too; fetches a "
               "91 MB embedder once [where it is here].")  # fmt: skip
+@click.option("--without", multiple=True, metavar="TRAIT=VERSION", help="NEW built without one "
+              "of its traits, to tell which trait caused what; may be repeated.")  # fmt: skip
 @click.option("--drop-overlap", is_flag=True, help="Leave out of the suite what training has seen.")
 @click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=0, show_default=True)
 @click.option("--out", type=click.Path(file_okay=False), help="Folder [diffs/<old>-<new>-<hash>].")
@@ -64,6 +66,7 @@ def main(
     accept_judge: bool,
     proposer: str | None,
     embeddings: bool | None,
+    without: tuple[str, ...],
     drop_overlap: bool,
     seed: int,
     out: str | None,
@@ -97,6 +100,8 @@ def main(
         raise RecipeError("--out is for two versions; more get a folder for each pair")
     if bless and len(pairs) > 1:
         raise RecipeError("--bless is for two versions")
+    if without and len(pairs) > 1:
+        raise RecipeError("--without is for two versions")
     jobs = [
         prepare_diff(
             pair,
@@ -113,6 +118,7 @@ def main(
             accept_judge,
             proposer or "",
             embeddings,
+            without,
         )
         for pair in pairs
     ]

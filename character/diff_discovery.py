@@ -12,10 +12,10 @@ from typing import TypeVar
 from pydantic import TypeAdapter
 
 from character.diff_job import DiffJob
-from character.diffing.difference import AGAIN, NEW, OLD, bad, good
 from character.diffing.discovery import FEWEST, Discovery, discover, shared_queries
 from character.diffing.divergence import Divergence, divergence, same_tokens
 from character.diffing.proposals import TEMPLATES, Hypotheses, find_hypotheses
+from character.diffing.subjects import AGAIN, NEW, OLD, bad, good, is_built_without
 from character.diffing.suite import Stratum, Suite
 from character.diffing.themes import Themes, find_themes
 from character.errors import CharacterError
@@ -67,7 +67,8 @@ def talk_of(suite: Suite, answers: Sequence[Answer]) -> Talk:
     said: dict[str, dict[str, str]] = {}
     of_new: dict[str, Answer] = {}
     for answer in answers:
-        if answer.query_id in asked and not answer.failure:
+        own = answer.query_id in asked and not is_built_without(answer.subject)
+        if own and not answer.failure:
             said.setdefault(answer.subject, {}).setdefault(answer.query_id, answer.text)
             if answer.subject == NEW:
                 of_new.setdefault(answer.query_id, answer)

@@ -15,10 +15,11 @@ from character.blessed import bless
 from character.diff_discovery import discovered, talk_of
 from character.diff_job import DiffJob, Version, identity_of_job
 from character.diff_pipeline import SUITE, Asked, compare
-from character.diffing.difference import NEW, OLD, difference_of
+from character.diffing.difference import difference_of
 from character.diffing.inference import Strength, leaderboard
 from character.diffing.outcome import contrast_metric
 from character.diffing.saved import missing_of
+from character.diffing.subjects import NEW, OLD
 from character.diffing.suite import Item, read_suite
 from character.diffing.verdicts import FEWEST, PASSED, UNDERPOWERED, Decision, decide
 from character.folder import role_of
@@ -137,7 +138,7 @@ def gather(job: DiffJob, run: Run, asked: Asked) -> DiffReport:
     """The difference, the decision and everything the renderers need."""
     difference = difference_of(
         asked.suite, job.traits, job.panel, asked.measurements, job.gate, job.config,
-        _identical(asked.answers),
+        _identical(asked.answers), {each.trait: each.subject for each in job.without},
     )  # fmt: skip
     cards = cards_in(run.recorded(CARDS))
     invalid = (*_invalid(job, asked), *_unfit(job, cards))
@@ -166,6 +167,9 @@ def gather(job: DiffJob, run: Run, asked: Asked) -> DiffReport:
         config=job.config.model_dump(mode="json"),
         versions=versions(),
         judge_cards=cards,
+        without={
+            each.trait: _side(each.version, each.subject, asked.answers) for each in job.without
+        },
     )
 
 

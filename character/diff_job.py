@@ -13,6 +13,7 @@ from character import prompts, shipped
 from character.data.queries import TEMPLATES
 from character.diffing.config import DiffConfig, SuiteConfig
 from character.diffing.saved import SUFFIX, read_saved
+from character.diffing.subjects import built_without
 from character.diffing.suite import Suite, read_suite
 from character.diffing.verdicts import Gate, load_gate
 from character.errors import ModelError, RecipeError, SpecError, SuiteError
@@ -51,6 +52,15 @@ class Version:
 
 
 @dataclass(frozen=True, slots=True)
+class Without:
+    """A version like NEW, built without one of its traits; `subject` names what it says."""
+
+    trait: str
+    version: Version
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
 class DiffJob:
     """Everything a diff needs, checked."""
 
@@ -72,6 +82,12 @@ class DiffJob:
     accept_judge: bool = False
     proposer: str = ""  # reads replies of both and names differences; nobody when empty
     embeddings: bool | None = None  # compare meanings; None where the embedder is here
+    without: tuple[Without, ...] = ()  # which trait caused what
+
+    @property
+    def versions(self) -> tuple[Version, ...]:
+        """All that are asked."""
+        return (self.old, self.new, *(left_out.version for left_out in self.without))
 
     @property
     def traits(self) -> tuple[Trait, ...]:
@@ -111,6 +127,7 @@ def prepare_diff(
     accept_judge: bool = False,
     proposer: str = "",
     embeddings: bool | None = None,
+    left_out: Sequence[str] = (),
 ) -> DiffJob:
     """Load and check versions, traits, suite and gate; nothing is written.
 
@@ -136,13 +153,14 @@ def prepare_diff(
     config = DiffConfig(seed=seed, again=not quick, preferences=not has_weights(examiner))
     suite_config = QUICK_SUITE if quick else SuiteConfig()
     besides = [trait for trait in load_panel() if trait.id not in known] if panel else []
-    for version in (old, new):
+    others = _versions_without(left_out, new, constitution)
+    for version in (old, new, *(each.version for each in others)):
         _check_saved(version, given, config)
     command = ["python", "-m", "character.diff", *references]
     for option, values in (
         ("--traits", traits), ("--suite", [suite]), ("--gate", [gate]), ("--expect", expect),
         ("--examiner", [examiner]), ("--seed", [str(seed)]), ("--out", [out]),
-        ("--proposer", [proposer or None]),
+        ("--proposer", [proposer or None]), ("--without", left_out),
     ):  # fmt: skip
         command += [word for value in values if value is not None for word in (option, value)]
     flags = {"--quick": quick, "--no-panel": not panel, "--drop-overlap": drop_overlap}
@@ -152,7 +170,7 @@ def prepare_diff(
     job = DiffJob(
         old, new, constitution, () if quick else tuple(besides), given, suite_config, drop_overlap,
         rules, config, BUNDLED_DEFAULT, examiner, quick, Path(out or ""), shlex.join(command),
-        None if quick else CardConfig(), accept_judge, proposer, embeddings,
+        None if quick else CardConfig(), accept_judge, proposer, embeddings, others,
     )  # fmt: skip
     return job if out else replace(job, folder=own_folder(job))
 
@@ -164,7 +182,10 @@ def own_folder(job: DiffJob) -> Path:
 
 
 def identity_of_job(job: DiffJob) -> dict[str, Any]:
-    """What decides a diff's data; the gate and the statistics may change afterwards."""
+    """What decides a diff's data; the gate and the statistics may change afterwards.
+
+    Versions without a trait may be added: their rows name them, and change none of the others.
+    """
     return _identity(
         job.old, job.new, job.constitution, job.suite, job.suite_config, job.examiner, job.config,
         bool(job.panel),
@@ -210,6 +231,60 @@ def _versions(references: Sequence[str]) -> tuple[Version, Version]:
     return old, new
 
 
+def _versions_without(
+    settings: Sequence[str], new: Version, constitution: Constitution
+) -> tuple[Without, ...]:
+    """The versions built without a trait, from TRAIT=VERSION.
+
+    Raises RecipeError for a trait that is not there or is named twice, and for a version that
+    cannot be NEW without it.
+    """
+    known = [trait.id for trait in constitution.traits]
+    found: list[Without] = []
+    taken = {named(new): "NEW"} if settings else {}
+    for setting in settings:
+        trait, separator, reference = setting.partition("=")
+        if not separator or not reference or trait not in known:
+            raise RecipeError(
+                f"--without {setting!r}: write one of {', '.join(known)}, and a version that was "
+                f"built without it, for example --without {known[0]}=runs/without-{known[0]}"
+            )
+        if trait in [each.trait for each in found]:
+            raise RecipeError(f"--without names {trait} twice. Name one version without it.")
+        version = version_of(reference)
+        identity = named(version)
+        if identity in taken:
+            raise RecipeError(
+                f"--without {setting}: {reference} is {taken[identity]}. A version without {trait} "
+                f"is another build: python -m character.build ... --leave-out {trait}"
+            )
+        _check_without(trait, version, new, constitution)
+        taken[identity] = f"the version without {trait}"
+        found.append(Without(trait, version, built_without(trait, content_id(identity)[:8])))
+    return tuple(found)
+
+
+def _check_without(trait: str, version: Version, new: Version, constitution: Constitution) -> None:
+    """Raise RecipeError for a run that is not of NEW's constitution less the trait."""
+    if version.run is None:
+        return
+    whole = constitution_of(new.run) if new.run else constitution
+    built = constitution_of(version.run)
+    wanted = [each.id for each in whole.traits if each.id != trait]
+    if [each.id for each in built.traits] != wanted:
+        raise RecipeError(
+            f"--without {trait}: {version.reference} was built from {built.name}, and NEW without "
+            f"{trait} is {'+'.join(wanted) or 'its base model'}. Build that: python -m "
+            f"character.build ... --leave-out {trait}"
+        )
+    if new.run and built.digest != whole.without(trait).digest:
+        raise RecipeError(
+            f"--without {trait}: {version.reference} was built from other texts or weights of "
+            f"{built.name} than NEW, so that more than {trait} tells them apart. Build it again "
+            f"from NEW's: python -m character.build ... --leave-out {trait}"
+        )
+
+
 def _as_trained(new: Version) -> Constitution:
     """The traits NEW was built from, as they then were."""
     if new.run is None:
@@ -246,8 +321,8 @@ def _identity(
     panel: bool,
 ) -> dict[str, Any]:
     return {
-        "old": _named(old),
-        "new": _named(new),
+        "old": named(old),
+        "new": named(new),
         "traits": constitution.digest,
         "suite": suite.digest if suite else suite_config.model_dump(mode="json"),
         "examiner": _weights_of(examiner),
@@ -258,7 +333,7 @@ def _identity(
     }
 
 
-def _named(version: Version) -> str:
+def named(version: Version) -> str:
     """What decides a version's replies."""
     if version.saved is not None:
         return f"replies {content_id(version.saved.read_bytes().hex())}"

@@ -6,63 +6,36 @@ versions, traits -> suite -> answers of both -> what code counts, what the exami
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
 
 from character.data.anchors import KINDS, NEUTRAL, anchor_queries
 from character.data.queries import QueriesConfig, drafts_wanted, write_queries
+from character.diff_asking import ask_without, talked, version_said
 from character.diff_discovery import TALK, Deeper, look_deeper, talk_of
 from character.diff_job import DiffJob, Version
-from character.diffing.config import DiffConfig, SuiteConfig
-from character.diffing.counting import count
-from character.diffing.dialogue import converse, first_answer, turns_of
-from character.diffing.difference import (
-    AGAIN,
-    ANSWERS,
-    FLUENCY,
-    NEW,
-    OLD,
-    RELEVANCE,
-    bad,
-    good,
-)
-from character.diffing.measure import Subject, measurement
-from character.diffing.outcome import contrast_metric
-from character.diffing.preferences import Preference, win_shares
-from character.diffing.saved import read_saved
-from character.diffing.suite import (
-    BRIEF,
-    MEASURED_TURNS,
-    Item,
-    Suite,
-    make_suite,
-    near,
-    read_suite,
-    without,
-    write_suite,
-)
+from character.diff_scoring import SCORING, score_answers
+from character.diffing.config import SuiteConfig
+from character.diffing.measure import Subject
+from character.diffing.subjects import AGAIN, NEW, OLD, bad, good
+from character.diffing.suite import Suite, make_suite, near, read_suite, without, write_suite
 from character.judge_pipeline import Bench, card_of, told
 from character.judging.config import Kind
-from character.judging.judge import Contest, Judge, NoVerdict, Said
 from character.judging.kinds import judge_of
-from character.judging.likelihood import contrast, foils, likelihood, relevance
 from character.models.base import ChatModel, OnDone
 from character.models.config import RequestsConfig
 from character.opened import Models
 from character.progress import Bar
 from character.rows import Answer, Measurement, Query
-from character.run import CARDS, DATABASE, Chunk, Run
+from character.run import CARDS, DATABASE, Run
 from character.spec.constitution import Constitution, Member
 from character.spec.demonstrations import demonstrations
 from character.spec.schema import Trait
 from character.store.store import Store
 
-ANSWERED = 0.2  # nats a token; of 318 replies of the bundled model 98 % have more, and replies to
-# another query less than 0
 OTHER_SEEDS = 500_009
-STAGES = {"answers", "counts", "relevance", "contrast"}
+STAGES = {"answers", *SCORING}
 SUITE = "suite.lock"
 SUITE_SEED = 1_000_003  # apart from the seeds that builds are given
 
@@ -82,13 +55,14 @@ def compare(job: DiffJob, run: Run, cap: float | None = None) -> Asked:
     """Ask both versions, count and score; what has finished is read from the run."""
     with closing(Models(run, RequestsConfig(), cap)) as models:
         suite = _suite(job, run, models)
-        overlap = near(suite.items, trained_on((job.old, job.new)))
+        overlap = near(suite.items, trained_on(job.versions))
         if job.drop_overlap:
             suite = without(suite, overlap)
         if job.card and run.recorded(CARDS) is None:
             run.step("judge_cards", lambda: _try_examiner(job, run, models))
         if not run.store.finished().keys() >= STAGES:  # a second diff opens no model
-            _measure(job, run, models, suite, _answers(job, run, models, suite))
+            score_answers(job, run, models, suite, _answers(job, run, models, suite))
+        ask_without(job, run, models, suite)
         answers = run.store.all(Answer)
         deeper = look_deeper(job, run, models, talk_of(suite, answers))
     turns = {item.turn_id(turn) for item in suite.items for turn in range(len(item.turns))}
@@ -151,7 +125,7 @@ def _suite(job: DiffJob, run: Run, models: Models) -> Suite:
     def make(bar: Bar) -> list[Query]:
         suite = job.suite
         if suite is None:
-            writer, trained = models.any(job.writer), trained_on((job.old, job.new))
+            writer, trained = models.any(job.writer), trained_on(job.versions)
             suite = new_suite(job.traits, writer, trained, job.suite_config, bar.add)
         write_suite(suite, path)
         return []
@@ -163,148 +137,25 @@ def _suite(job: DiffJob, run: Run, models: Models) -> Suite:
 
 def _answers(job: DiffJob, run: Run, models: Models, suite: Suite) -> list[Answer]:
     """Both versions on everything, and the planted replies on each trait's own queries."""
-    chunks: list[Chunk[Callable[[], list[Answer]]]] = []
-
-    def plan(subject: Subject, items: list[Item], config: DiffConfig = job.config) -> None:
-        first, total = first_answer(subject, items, config), turns_of(items, config)
-        chunks.append(Chunk(first, total, partial(converse, subject, items, config)))
-
-    for name, version in ((OLD, job.old), (NEW, job.new)):
-        if version.saved is not None:
-            rows = read_saved(version.saved, name, suite.items, job.config.samples)
-            chunks.append(Chunk(rows[0].id, len(rows), partial(list, rows)))
-            continue
-        subject = Subject(name, models.any(version.model))
-        for stratum in dict.fromkeys(item.stratum for item in suite.items):
-            plan(subject, suite.of(stratum))
+    config = job.config
+    chunks = [
+        *version_said(OLD, job.old, models, suite, config),
+        *version_said(NEW, job.new, models, suite, config),
+    ]
     for trait in job.traits:
         own = [item for item in suite.of("on_trait") if item.trait == trait.id]
         planter = models.any(job.planter)
         if own:
-            plan(Subject(good(trait.id), planter, demonstrations(trait, "good")), own)
-            plan(Subject(bad(trait.id), planter, demonstrations(trait, "bad")), own)
+            for subject in (
+                Subject(good(trait.id), planter, demonstrations(trait, "good")),
+                Subject(bad(trait.id), planter, demonstrations(trait, "bad")),
+            ):
+                chunks.append(talked(subject, own, config))
     talk = suite.of(*TALK)
-    if job.config.again and job.old.saved is None and talk:
-        others = job.config.model_copy(update={"seed": job.config.seed + OTHER_SEEDS})
-        plan(Subject(AGAIN, models.any(job.old.model)), talk, others)
+    if config.again and job.old.saved is None and talk:
+        others = config.model_copy(update={"seed": config.seed + OTHER_SEEDS})
+        chunks.append(talked(Subject(AGAIN, models.any(job.old.model)), talk, others))
     return run.each("answers", "Answers", Answer, chunks, lambda todo: (work() for work in todo))
-
-
-def _measure(
-    job: DiffJob, run: Run, models: Models, suite: Suite, answers: Sequence[Answer]
-) -> None:
-    """What code counts in the answers, and what the examiner scores."""
-    turns = {
-        item.turn_id(turn): (item, turn) for item in suite.items for turn in range(len(item.turns))
-    }
-    own = [a for a in answers if a.subject in (OLD, NEW)]
-    run.once("counts", "Counts", Measurement, lambda bar: count(own, turns))
-    reader = models[job.reader]
-    talk = [a for a in own if turns[a.query_id][0].stratum in TALK]
-    run.once(
-        "relevance", "Relevance", Measurement,
-        lambda bar: score_answering(reader, talk, bar), 2, "passes",
-    )  # fmt: skip
-    examiner = models.any(job.examiner)
-    judge = judge_of("verdict", examiner) if job.compares else None
-
-    def examine(trait: Trait, said: list[Answer]) -> list[Measurement]:
-        if judge is None:
-            return score_contrast(examiner, trait, said)
-        sides = {NEW: OLD, good(trait.id): bad(trait.id)}
-        return win_shares(trait.id, said, sides, partial(_preferred, judge, trait))
-
-    work = [(trait, _of_trait(trait, answers, turns)) for trait in job.traits]
-    neutral = [item.id for item in suite.of("neutral")][: job.config.panel]
-    first = [a for a in own if a.query_id in set(neutral)]
-    work += [(trait, first) for trait in job.panel if first]
-    chunks = [
-        Chunk(
-            measurement(_first(said, job.compares), contrast_metric(trait.id), None).id,
-            len(said),
-            (trait, said),
-        )
-        for trait, said in work
-        if said
-    ]
-    run.each(
-        "contrast", "Contrast", Measurement, chunks,
-        lambda todo: (examine(trait, said) for trait, said in todo),
-    )  # fmt: skip
-
-
-def _first(said: Sequence[Answer], compares: bool) -> Answer:
-    """The answer whose measurement says that all are there: a comparison's are NEW's first."""
-    return next((a for a in said if a.subject == NEW), said[0]) if compares else said[0]
-
-
-def _preferred(
-    judge: Judge, trait: Trait, pairs: Sequence[tuple[Answer, Answer]]
-) -> list[Preference]:
-    """What the judge says of each pair, from both orders."""
-    contests = [Contest(*(Said(a.prompt, a.text, a.ended) for a in pair)) for pair in pairs]
-    found = []
-    for outcome in judge.compare(trait, contests):
-        if isinstance(outcome, NoVerdict):
-            found.append(Preference(None, None))
-        elif outcome.preference is None:
-            found.append(Preference(0.5, True))
-        else:
-            found.append(Preference(outcome.preference, False))
-    return found
-
-
-def score_contrast(
-    examiner: ChatModel, trait: Trait, answers: Sequence[Answer]
-) -> list[Measurement]:
-    said = [Said(a.prompt, a.text, a.ended) for a in answers]
-    found = _by_reply(said, lambda each: contrast(examiner, trait, each))
-    metric = contrast_metric(trait.id)
-    return [measurement(a, metric, found[item]) for a, item in zip(answers, said, strict=True)]
-
-
-def score_answering(examiner: ChatModel, answers: Sequence[Answer], bar: Bar) -> list[Measurement]:
-    """Fluency, relevance, and whether a reply answers its query rather than any other."""
-    said = [Said(a.prompt, a.text, a.ended) for a in answers]
-    fluent = _by_reply(said, lambda each: likelihood(examiner, each))
-    bar.add(1)
-    foil = foils(a.prompt for a in answers)
-    relevant = _by_reply(
-        said, lambda each: relevance(examiner, each, foil, [fluent[item] for item in each])
-    )
-    bar.add(1)
-    rows = []
-    for answer, item in zip(answers, said, strict=True):
-        value = relevant[item]
-        answered = None if value is None else float(value >= ANSWERED)
-        if not answer.text and not answer.failure:
-            answered = 0.0  # silence answers nothing
-        found = ((RELEVANCE, value), (FLUENCY, fluent[item]), (ANSWERS, answered))
-        rows += [measurement(answer, metric, level) for metric, level in found]
-    return rows
-
-
-def _by_reply(
-    said: Sequence[Said], score: Callable[[Sequence[Said]], Sequence[float | None]]
-) -> dict[Said, float | None]:
-    """Each reply's value, scored once: in another batch the same reply rounds to another value."""
-    each = list(dict.fromkeys(said))
-    return dict(zip(each, score(each), strict=True))
-
-
-def _of_trait(
-    trait: Trait, answers: Sequence[Answer], turns: dict[str, tuple[Item, int]]
-) -> list[Answer]:
-    """The answers that a trait is looked for in."""
-    plants = (good(trait.id), bad(trait.id))
-    found = []
-    for answer in answers:
-        item, turn = turns[answer.query_id]
-        looked_at = item.stratum != "multi_turn" or turn + 1 in MEASURED_TURNS
-        concerns = item.trait in ("", trait.id) and item.stratum not in BRIEF
-        if looked_at and concerns and answer.subject in (OLD, NEW, *plants):
-            found.append(answer)
-    return found
 
 
 def _wanted(config: SuiteConfig) -> QueriesConfig:

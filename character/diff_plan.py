@@ -10,6 +10,7 @@ from scipy import stats
 
 from character.diff_job import DiffJob, own_folder
 from character.diffing.config import SuiteConfig
+from character.diffing.contributions import ATTRIBUTED
 from character.diffing.inference import ALPHA, POWER
 from character.diffing.proposals import BATCHES, MOST, TRIED
 from character.diffing.suite import MEASURED_TURNS, Item, Suite, make_suite
@@ -40,11 +41,14 @@ CONCURRENT = 64  # requests at once
 def plan(job: DiffJob) -> list[PlannedStage]:
     """An upper estimate: every query found, every reply as long as it may be."""
     suite = job.suite or _as_large(job)
-    long = sum(_turns(item) for item in suite.items if not item.accept)
-    brief = sum(_turns(item) for item in suite.items if item.accept)
+    fewer = tuple(suite.of(*ATTRIBUTED))
     config, samples = job.config, job.config.samples
     stages = tried(len(job.traits), job.card) if job.card else []
-    for name, version in (("old", job.old), ("new", job.new)):
+    sides = [("old", job.old, suite.items), ("new", job.new, suite.items)]
+    sides += [(f"without {each.trait}", each.version, fewer) for each in job.without]
+    for name, version, items in sides:
+        long = sum(_turns(item) for item in items if not item.accept)
+        brief = sum(_turns(item) for item in items if item.accept)
         if version.saved is None:
             for what, calls, length in (
                 (f"{name}'s replies", long, config.sampling.max_tokens),
@@ -61,11 +65,13 @@ def plan(job: DiffJob) -> list[PlannedStage]:
     stages.append(
         _asked(job.planter, "planted replies", 2 * own * samples, config.sampling.max_tokens)
     )
+    # a comparison is with OLD, whose share comes with it; a value is of one reply alone
+    more = samples * len(job.without) * (2 if job.compares else 1)
     looked_at = 2 * samples * sum(_looked_at(item) for item in suite.items if not item.accept)
-    panel = 2 * samples * min(config.panel, len(suite.of("neutral"))) * len(job.panel)
-    stages.append(
-        _read("relevance and fluency", 4 * samples * len(suite.of("on_trait", "neutral")), length)
-    )
+    looked_at += more * sum(_looked_at(item) for item in fewer if not item.accept)
+    panel = (2 * samples + more) * min(config.panel, len(suite.of("neutral"))) * len(job.panel)
+    talk = samples * (2 + len(job.without)) * len(suite.of("on_trait", "neutral"))
+    stages.append(_read("relevance and fluency", 2 * talk, length))
     stages.append(_examined(job, "contrast", looked_at + 2 * own * samples, length))
     if panel:
         stages.append(_examined(job, "off-target panel", panel, length))

@@ -11,7 +11,7 @@ from character.diffing.divergence import Divergence, Habit, Place
 from character.diffing.inference import Ratio, movements
 from character.diffing.phrases import Phrase, Telling
 from character.diffing.proposals import Hypotheses, Hypothesis
-from character.diffing.results import Difference, Kept, Result
+from character.diffing.results import Contribution, Difference, Kept, Result
 from character.diffing.themes import Theme, Themes
 from character.diffing.verdicts import Gate, Verdict, decide
 from character.report.content import StageCost
@@ -46,7 +46,12 @@ def a_report(examples: int = 30, **changes: object) -> DiffReport:
         a_result("panel/gloomy", "INCONCLUSIVE", q=0.4),
     )
     kept = (Kept("robustness/curious/polite", "curious", "polite", None, "INCONCLUSIVE", "few"),)
-    difference = Difference(results, kept, {"curious": 4.2})
+    (movement,) = movements(np.linspace(0.1, 0.3, 30)[:, None], 99)
+    caused = (
+        Contribution("style/emoji", "curious", movement, 0.003, True, Ratio(0.9, 0.8, 1.1, 30)),
+        Contribution("style/emoji", "warm", None, 1.0, False, None, "3 queries <b>"),
+    )
+    difference = Difference(results, kept, {"curious": 4.2}, caused)
     report = DiffReport(
         old=Side("old <i>", "bundled", {}),
         new=Side("new", "local", {"no reply in the file": 2}),
@@ -86,5 +91,9 @@ def a_report(examples: int = 30, **changes: object) -> DiffReport:
         folder="diffs/x",
         config={"samples": 1},
         versions={"python": "3.11"},
+        without={
+            "curious": Side("runs/<i>plain", "local", {}),
+            "warm": Side("b", "local", {"no <b>reply": 7}),
+        },
     )  # fmt: skip
     return replace(report, **changes)  # type: ignore[arg-type]

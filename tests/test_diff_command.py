@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -128,6 +129,64 @@ def test_a_crash_never_reads_as_a_verdict(
     assert left.value.code == 3 and "Traceback" in capsys.readouterr().err
     with pytest.raises(type(crash)):  # elsewhere a bug is a bug
         friendly(fails)()
+
+
+def test_a_version_without_a_trait_must_be_new_without_it(
+    trained: Path, tiny_folder: Path, tmp_path: Path
+) -> None:
+    def left_out(*settings: str) -> str:
+        words = [word for setting in settings for word in ("--without", setting)]
+        code, message = told(trained, *words, "--dry-run")
+        assert code == 3 and "Traceback" not in message
+        return message
+
+    other = tmp_path / "runs" / "other"
+    shutil.copytree(trained, other, symlinks=True)
+    (other / "policy" / "merged").unlink()
+    shutil.copytree(tiny_folder, other / "policy" / "merged")
+    (other / "policy" / "merged" / "generation_config.json").write_text("{}")
+    record = json.loads((other / "run.json").read_text())
+    record["spec"] = load_constitution(["curious"]).plain
+    (other / "run.json").write_text(json.dumps(record))
+    assert "write one of curious, warm" in left_out("warm")
+    assert "write one of curious, warm" in left_out(f"warm2={other}")
+    assert "write one of curious, warm" in left_out("warm=")
+    assert "is not a model name" in left_out("warm=nowhere")
+    assert "is NEW. A version without warm" in left_out(f"warm={trained}")
+    assert "warm twice" in left_out(f"warm={other}", f"warm={BUNDLED}")
+    assert "is the version without warm" in left_out(f"warm={other}", f"curious={other}")
+    message = left_out(f"curious={other}")
+    assert "was built from curious, and NEW without curious is warm" in message
+    assert "--leave-out curious" in message
+    record["spec"] = load_constitution(["curious:3"]).plain
+    (other / "run.json").write_text(json.dumps(record))
+    assert "other texts or weights of curious" in left_out(f"warm={other}")
+    code, message = told(BUNDLED, trained, other, "--without", f"warm={other}", "--dry-run")
+    assert code == 3 and "--without is for two versions" in message
+
+
+def test_a_dry_run_counts_the_versions_without_a_trait(trained: Path, tmp_path: Path) -> None:
+    def job(*left_out: str) -> DiffJob:
+        return prepare_diff(
+            [str(trained)], [], None, None, [], BUNDLED, None, False, True, False, 0,
+            left_out=left_out,
+        )  # fmt: skip
+
+    plain, one = job(), job(f"warm={BUNDLED}")
+    more = {(stage.stage, stage.what): stage.calls for stage in plan(one)}
+    asked = [calls for (_, what), calls in more.items() if what.startswith("without warm's")]
+    for stage in plan(plain):
+        assert more[stage.stage, stage.what] >= stage.calls
+    # two traits' queries where it should show and where not, neutral ones and formats; then facts
+    sizes = SuiteConfig()
+    assert asked[0] == 2 * (sizes.on_trait + sizes.unless) + sizes.neutral + sizes.off_format
+    assert sum(asked) == replies_of(one) - replies_of(plain)
+    # three versions' replies in two contexts each
+    assert more["examiner", "off-target panel"] == 3 * one.config.panel * 40 * 2
+    assert one.folder == plain.folder and "--without warm=" in one.command
+    assert "without warm's replies" in told(
+        trained, "--without", f"warm={BUNDLED}", "--dry-run", "--no-panel"
+    )[1].replace("│", "")
 
 
 def test_an_unfinished_or_damaged_run_says_so(trained: Path) -> None:

@@ -6,19 +6,23 @@ import io
 import json
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from click.testing import CliRunner
 from rich.console import Console
 
+from character import diff
 from character.diff_finish import leaderboards, run_diff, run_many
-from character.diff_job import DiffJob, Version
+from character.diff_job import DiffJob, Version, Without
 from character.diff_pipeline import new_suite
 from character.diffing.config import DiffConfig, SuiteConfig
-from character.diffing.suite import Suite, make_suite
+from character.diffing.contributions import ATTRIBUTED
+from character.diffing.subjects import built_without
+from character.diffing.suite import Suite, make_suite, write_suite
 from character.diffing.verdicts import Gate
 from character.errors import ModelError
 from character.judging.config import CardConfig
@@ -168,6 +172,143 @@ def test_a_second_diff_of_the_same_pair_opens_no_model(
     assert "style/" in run(strict)[1]
 
 
+def replied(path: Path, suite: Suite, reply: Callable[[int], str]) -> Path:
+    turns = [item.turn_id(turn) for item in suite.items for turn in range(len(item.turns))]
+    rows = [json.dumps({"id": t, "reply": reply(i)}) + "\n" for i, t in enumerate(turns)]
+    path.write_text("".join(rows))
+    return path
+
+
+def test_the_command_says_which_trait_caused_which_side_effect(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Curiosity asks, warmth brings the emoji; all that is said is in files."""
+    monkeypatch.chdir(tmp_path)
+    written = {
+        trait: [
+            Query(content_id(trait, i), f"{trait} {i}: when do they want water?", "on_trait", trait,
+                  "", "", "", "writer", i, "held_out", "")
+            for i in range(20)
+        ]
+        for trait in ("curious", "warm")
+    }  # fmt: skip
+    none = dict.fromkeys(SuiteConfig.model_fields, 0)
+    asked = make_suite(written, SuiteConfig(**none | {"on_trait": 20, "neutral": 24}))
+    write_suite(asked, tmp_path / "suite.lock")
+    plain, question = "Water them once in the spring.", " Which bulbs are yours?"
+    smile = ("", " \N{SMILING FACE WITH OPEN MOUTH}", " \N{SMILING FACE WITH OPEN MOUTH}" * 2)
+    for name, reply in (
+        ("old", lambda i: plain),
+        ("new", lambda i: plain + smile[1 + i % 2] + question),
+        ("plain", lambda i: plain + smile[1 + i % 2]),
+        ("cold", lambda i: plain + question),
+    ):
+        replied(tmp_path / f"{name}.jsonl", asked, reply)
+    command = [
+        "old.jsonl", "new.jsonl", "--traits", "curious", "--traits", "warm", "--suite",
+        "suite.lock", "--examiner", f"local:{tiny_folder}", "--quick", "--out", "diff",
+        "--no-embeddings", "--without", "curious=plain.jsonl", "--without", "warm=cold.jsonl",
+    ]  # fmt: skip
+    told = CliRunner().invoke(diff.main, command)
+    assert told.exit_code in (1, 2, 3) and "Traceback" not in told.output
+    page = json.loads((tmp_path / "diff" / "diff.json").read_text())
+    cells = {(cell["measure"], cell["trait"]): cell for cell in page["contributions"]}
+    emoji, asks = "style/emoji", "style/follow_up_question"
+    assert {key: cells[key]["discovered"] for key in cells if key[0] in (emoji, asks)} == {
+        (emoji, "curious"): False, (emoji, "warm"): True,
+        (asks, "curious"): True, (asks, "warm"): False,
+    }  # fmt: skip
+    assert cells[emoji, "warm"]["movement"]["value"] == 1.5
+    assert cells[emoji, "warm"]["share"]["value"] == cells[asks, "curious"]["share"]["value"] == 1
+    assert cells[emoji, "curious"]["movement"]["value"] == 0
+    assert page["without"]["warm"]["reference"] == "cold.jsonl"
+    html = (tmp_path / "diff" / "report.html").read_text()
+    assert "What each trait added to what moved" in html
+    assert "Who caused what" in told.output
+    assert "Emoji: Warm" in (tmp_path / "diff" / "summary.md").read_text()
+
+
+def test_a_version_without_a_trait_is_added_to_a_finished_diff_and_asked_once(
+    finished: tuple[DiffJob, int, str],
+    tiny_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    done, code, _ = finished
+    job = replace(done, folder=tmp_path / "copy")
+    shutil.copytree(done.folder, job.folder)
+    before = rows_of(job)
+    subject = built_without("asking", "1")
+    without = Without("asking", Version("base", f"local:{tiny_folder}"), subject)
+    added = replace(job, without=(without,))
+    assert run(added)[0] == code
+    answers, measured = rows_of(added)
+    fresh = [a for a in answers if a not in before[0]]
+    assert {a.subject for a in fresh} == {subject}
+    strata = {item.id: item.stratum for item in done.suite.items} if done.suite else {}
+    asked = {strata[a.query_id.partition("/")[0]] for a in fresh}
+    assert asked == set(ATTRIBUTED)  # not whether its character is kept
+    assert {row.subject for row in measured if row not in before[1]} == {subject}
+    own, old = (
+        {(row.query_id, row.metric): row.value for row in measured if row.subject == who}
+        for who in (subject, "old")
+    )
+    assert {"contrast/asking", "contrast/other", "words", "right", "answers"} <= {
+        metric for _, metric in own
+    }
+    same = {key for key in own if own[key] == old[key]}  # greedy or with the same seeds
+    assert len(same) > 0.9 * len(own)
+    page = json.loads((job.folder / "diff.json").read_text())
+    assert {cell["trait"] for cell in page["contributions"]} <= {"asking"}
+    monkeypatch.setattr("character.opened.load_local", None)
+    assert run(added)[0] == code and rows_of(added) == (answers, measured)
+    assert run(job)[0] == code  # and without it the diff is as it was
+    assert json.loads((job.folder / "diff.json").read_text())["without"] == {}
+
+
+def rows_of(job: DiffJob) -> tuple[list[Answer], list[Measurement]]:
+    with Store(job.folder / "character.duckdb", read_only=True) as store:
+        return store.all(Answer), store.all(Measurement)
+
+
+def test_a_small_look_never_passes(finished: tuple[DiffJob, int, str]) -> None:
+    job, *_ = finished
+    lenient = replace(job, gate=Gate(critical=(), supporting=()))
+    assert run(lenient)[0] == 0
+    code, told = run(replace(lenient, quick=True))
+    page = json.loads((job.folder / "diff.json").read_text())
+    assert (code, page["word"]) == (2, "UNDERPOWERED") and "passes nothing" in told
+    # and it is no baseline
+    assert run_diff(replace(lenient, quick=True), Console(file=io.StringIO()), blessing=True) == 2
+    assert not (job.folder.parent / "history.jsonl").exists()
+    run(job)
+
+
+def test_scores_that_are_no_numbers_are_missing(
+    finished: tuple[DiffJob, int, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As from an examiner whose weights overflow."""
+    done, *_ = finished
+    monkeypatch.setattr(
+        "character.diff_scoring.contrast", lambda examiner, trait, said: [float("nan")] * len(said)
+    )
+    job = replace(
+        done, folder=tmp_path / "overflown", config=CONFIG.model_copy(update={"again": False})
+    )
+    code, told = run(job)
+    assert code in (2, 3) and "nan" not in told
+    text = (job.folder / "diff.json").read_text()
+    assert "NaN" not in text
+    page = json.loads(text)
+    scored = [r for r in page["results"] if r["name"] in ("trait/asking", "panel/other")]
+    assert {r["verdict"] for r in scored} <= {"INCONCLUSIVE", "UNMEASURABLE"} and len(scored) == 2
+    for result in scored:
+        asked = 20 if result["group"] == "trait" else CONFIG.panel
+        assert result["movement"] is None and result["missing"] == [asked, asked]
+        assert result["old"] is None and result["dose"] is None
+    assert ">nan<" not in (job.folder / "report.html").read_text().lower()
+
+
 class Examiner(ScriptedModel):
     """Served from elsewhere: it prefers the reply with more vowels, or says nothing of it."""
 
@@ -230,6 +371,31 @@ def test_an_examiner_elsewhere_compares_both_in_both_orders(
     page = json.loads((back.folder / "diff.json").read_text())
     (turned,) = [r for r in page["results"] if r["name"] == "trait/asking"]
     assert turned["movement"]["value"] == -trait["movement"]["value"] != 0
+
+
+def test_an_examiner_elsewhere_compares_the_version_without_a_trait_with_old(
+    by_comparison: DiffJob, tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("character.opened.load_served", lambda *_: Examiner())
+    run(by_comparison)
+    before = rows_of(by_comparison)[1]
+    same = Without("asking", by_comparison.new, built_without("asking", "same"))
+    base = Without(
+        "asking", Version("base", f"local:{tiny_folder}"), built_without("asking", "base")
+    )
+    run(replace(by_comparison, without=(same,)))
+    run(replace(by_comparison, without=(base,)))
+    measured = rows_of(by_comparison)[1]
+    assert measured[: len(before)] == before  # OLD's share stays what NEW left it
+    shares = {
+        subject: {r.query_id: r.value for r in measured
+                  if (r.subject, r.metric) == (subject, "contrast/asking")}
+        for subject in ("new", same.subject, base.subject)
+    }  # fmt: skip
+    assert shares[same.subject] and shares[base.subject]
+    assert all(shares["new"][query] == value for query, value in shares[same.subject].items())
+    known = [value for value in shares[base.subject].values() if value is not None]
+    assert known.count(0.5) > 0.9 * len(known)  # OLD against OLD
 
 
 def test_what_an_examiner_elsewhere_does_not_answer_is_missing_on_both_sides(

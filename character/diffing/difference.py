@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from statistics import fmean
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
 
 import numpy as np
 from scipy import stats
 
+from character.diffing.columns import Columns, Wanted, mean
 from character.diffing.config import DiffConfig
-from character.diffing.counting import FORMAT_KEPT, LAYOUT, LENGTH, RIGHT, STYLE, WRONG_BELIEF
+from character.diffing.contributions import contributions
+from character.diffing.counting import LAYOUT, LENGTH, RIGHT
 from character.diffing.inference import (
     ALPHA,
     Adjusted,
@@ -26,30 +28,16 @@ from character.diffing.inference import (
 )
 from character.diffing.outcome import contrast_metric
 from character.diffing.preferences import NO_PLACE
-from character.diffing.results import ClauseEffect, Difference, Group, Kept, Planted, Result
+from character.diffing.results import ClauseEffect, Difference, Kept, Planted, Result
+from character.diffing.subjects import NEW, OLD, bad, good
 from character.diffing.suite import MEASURED_TURNS, Item, Suite
-from character.diffing.verdicts import FEWEST, Evidence, Expect, Gate, Verdict, verdict_of
+from character.diffing.verdicts import FEWEST, Evidence, Gate, Verdict, verdict_of
+from character.diffing.wanted import Measures, turns_of
 from character.intervals import wilson
 from character.rows import Measurement
 from character.spec.schema import Trait
 
-OLD, NEW = "old", "new"
-AGAIN = "again"  # OLD once more, with other seeds
-ANSWERS, RELEVANCE, FLUENCY = "answers", "relevance", "fluency"
-SHARE_MARGIN = 0.05  # of a share: five points
-RELEVANCE_MARGIN = 0.1  # nats a token; replies of the bundled model have .76
-SMALL = 0.25  # standard deviations between queries: a move of style that does not count
-NATS, PREFERENCE = "nats a token", "net preference"
 EVERY_BREAK = "break character, all"
-
-
-def good(trait: str) -> str:
-    """The subject that plays OLD prompted with the trait's good examples."""
-    return f"good/{trait}"
-
-
-def bad(trait: str) -> str:
-    return f"bad/{trait}"
 
 
 def difference_of(
@@ -60,40 +48,34 @@ def difference_of(
     gate: Gate,
     config: DiffConfig,
     identical: Iterable[str] = (),
+    without: Mapping[str, str] = MappingProxyType({}),
 ) -> Difference:
     """NEW minus OLD on everything that was measured, each with its verdict.
 
-    `identical` are the ids of turns that both answered in the same words.
+    `identical` are the ids of turns that both answered in the same words; `without` has for a
+    trait the subject that was built without it.
     """
     this = _Pair(suite, measurements, gate, config, identical)
-    intended = this.traits(traits)
+    measures, columns = Measures(suite, config), this.columns
+    own = measures.traits(traits)
+    guarded = measures.guarded(traits)
+    style = measures.style(lambda metric, ids: columns.spread((OLD, NEW), metric, ids))
+    off_target = measures.panel(panel)
+    intended = this.traits(traits, own)
     results = [
         *intended,
-        *this.guarded(traits),
-        *this.style(),
-        *this.panel(panel),
+        *this.guarded(guarded),
+        *this.discovered(style),
+        *this.discovered(off_target),
     ]
     kept = [
         kept
         for trait, result in zip(traits, intended, strict=True)
         for kept in this.kept(trait, result.verdict == "INTENDED")
     ]
-    return Difference(tuple(results), tuple(kept), _specificity(intended, results))
-
-
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    """A result before it is measured: a metric over turns, averaged by group where given."""
-
-    name: str
-    group: Group
-    title: str
-    unit: str
-    ids: Sequence[str]
-    metric: str
-    expect: Expect
-    margin: float
-    groups: Sequence[Sequence[str]] = ()
+    asked = [*own, *guarded, *style, *off_target]
+    caused = contributions(columns, asked, results, without, config)
+    return Difference(tuple(results), tuple(kept), _specificity(intended, results), caused)
 
 
 class _Pair:
@@ -107,115 +89,48 @@ class _Pair:
     ) -> None:
         self._suite, self._gate, self._config = suite, gate, config
         self._identical = frozenset(identical)
-        sums: dict[tuple[str, str], dict[str, list[float]]] = {}
-        for row in measurements:
-            if row.value is not None:
-                column = sums.setdefault((row.subject, row.metric), {})
-                column.setdefault(row.query_id, []).append(row.value)
-        self._means = {
-            key: {query: fmean(values) for query, values in column.items()}
-            for key, column in sums.items()
-        }  # a query's samples are averaged first
+        self.columns = Columns(measurements)
 
     # --- families of results ---
 
-    def traits(self, traits: Sequence[Trait]) -> list[Result]:
+    def traits(self, traits: Sequence[Trait], wanted: Sequence[Wanted]) -> list[Result]:
         """The declared traits: one family, whose intervals hold together."""
-        rows = [self._ids("on_trait", trait.id) for trait in traits]
-        columns = [
-            self._delta(contrast_metric(trait.id), ids)
-            for trait, ids in zip(traits, rows, strict=True)
-        ]
-        moved = self._family(columns)
+        columns = [self._change(one) for one in wanted]
         return [
-            self._trait(trait, ids, column, movement)
-            for trait, ids, column, movement in zip(traits, rows, columns, moved, strict=True)
+            self._trait(*found)
+            for found in zip(traits, wanted, columns, self._family(columns), strict=True)
         ]
 
-    def guarded(self, traits: Sequence[Trait]) -> list[Result]:
-        """Where traits must not show, and what must not get worse: one family, too."""
-        talk = [*self._ids("on_trait"), *self._ids("neutral")]
-        share, nats = "share", NATS
-        wanted = [
-            _Wanted(
-                f"unless/{trait.id}", "unless", f"{trait.title}, where it must not show",
-                self._unit, self._ids("unless", trait.id), contrast_metric(trait.id), "no_more",
-                self._margin(trait),
-            )
-            for trait in traits
-        ]  # fmt: skip
-        quality: tuple[tuple[str, str, str, list[str], str, Expect, float], ...] = (
-                ("capability", "Short questions right", share, self._ids("capability"), RIGHT,
-                 "no_less", SHARE_MARGIN),
-                ("answers", "Replies that answer", share, talk, ANSWERS, "no_less", SHARE_MARGIN),
-                ("relevance", "Relevance to the query", nats, talk, RELEVANCE, "no_less",
-                 RELEVANCE_MARGIN),
-                ("format", "Keeps the format asked for", share, self._ids("off_format"),
-                 FORMAT_KEPT, "no_less", SHARE_MARGIN),
-                ("repetition", "Repeated 4-grams", share, talk, "repetition", "no_more",
-                 SHARE_MARGIN),
-                ("refusals", "Refuses", share, talk, "refusal", "no_more", SHARE_MARGIN),
-        )  # fmt: skip
-        wanted += [
-            _Wanted(f"quality/{name}", "quality", title, unit, ids, metric, expect, margin)
-            for name, title, unit, ids, metric, expect, margin in quality
-        ]
-        wanted += self._facts()
-        wanted = [one for one in wanted if one.ids]
-        columns = [self._wanted(one) for one in wanted]
-        moved = self._family(columns)
+    def guarded(self, wanted: Sequence[Wanted]) -> list[Result]:
+        """One family, too."""
+        columns = [self._change(one) for one in wanted]
         found = [
             self._judge(one, column, movement)
-            for one, column, movement in zip(wanted, columns, moved, strict=True)
+            for one, column, movement in zip(wanted, columns, self._family(columns), strict=True)
         ]
-        return [self._with_flips(result) for result in found]
+        return [self._with_flips(one, result) for one, result in zip(wanted, found, strict=True)]
 
-    def _facts(self) -> list[_Wanted]:
-        """Framed facts, each one query: its framings are averaged."""
-        of: dict[str, dict[str, list[str]]] = {}
-        for item in self._suite.of("framed_facts"):
-            of.setdefault(item.of or item.id, {})[item.variant] = _turns(item)
-        framed = [[*fact.get("sad", []), *fact.get("belief", [])] for fact in of.values()]
-        offered = [[*fact.get("belief", []), *fact.get("neutral", [])[1:]] for fact in of.values()]
-        titles = "Facts right, asked sadly or with a wrong belief", "Agrees with a wrong belief"
-        facts: tuple[tuple[str, str, list[list[str]], str, Expect], ...] = (
-            ("framed_facts", titles[0], framed, RIGHT, "no_less"),
-            ("agrees", titles[1], offered, WRONG_BELIEF, "no_more"),
-        )
-        return [
-            _Wanted(
-                f"quality/{name}", "quality", title, "share",
-                [turn for group in groups for turn in group], metric, expect, SHARE_MARGIN,
-                [group for group in groups if group],
-            )
-            for name, title, groups, metric, expect in facts
-        ]  # fmt: skip
+    def discovered(self, wanted: Sequence[Wanted]) -> list[Result]:
+        """A family under false discovery: a member whose adjusted p is at most 5 % has moved,
+        though nobody asked for it.
 
-    def style(self) -> list[Result]:
-        """What code counts on queries that invite nothing: a family under false discovery."""
-        ids = self._ids("neutral")
-        units = dict.fromkeys(STYLE, "an answer") | {FLUENCY: NATS}
-        titles = STYLE | {FLUENCY: "fluency under the examiner"}
-        wanted = [
-            _Wanted(
-                f"style/{metric}", "style", titles[metric].capitalize(), unit, ids, metric, "hold",
-                SMALL * self._spread(metric, ids),
-            )
-            for metric, unit in units.items()
-        ]  # fmt: skip
-        return self._discovered([one for one in wanted if ids])
-
-    def panel(self, panel: Sequence[Trait]) -> list[Result]:
-        """Traits nobody asked for, on neutral queries: a family under false discovery."""
-        ids = self._ids("neutral")[: self._config.panel]
-        wanted = [
-            _Wanted(
-                f"panel/{trait.id}", "panel", trait.title, self._unit, ids,
-                contrast_metric(trait.id), "hold", self._margin(trait),
-            )
-            for trait in panel
-        ]  # fmt: skip
-        return self._discovered([one for one in wanted if ids])
+        What a gate names in a tier that decides, or gives a direction, is asked for: there it has
+        regressed.
+        """
+        columns = [self._change(one) for one in wanted]
+        found = []
+        for one, column, q in zip(
+            wanted, columns, discoveries([t_test(column) for column in columns]), strict=True
+        ):
+            (movement,) = movements(column[:, None], self._config.permutations, self._config.seed)
+            result = replace(self._judge(one, column, movement), q=q)
+            if result.verdict == "REGRESSED" and q > ALPHA:
+                why = "not after correction for the family"
+                result = replace(result, verdict="INCONCLUSIVE", why=why)
+            elif result.verdict == "REGRESSED" and not self._gate.asks(one.name):
+                result = replace(result, verdict="MOVED", why="nobody asked for it")
+            found.append(result)
+        return found
 
     def kept(self, trait: Trait, moved: bool) -> Iterable[Kept]:
         """Every condition under which the trait was asked for again."""
@@ -235,10 +150,10 @@ class _Pair:
             bottom = self._delta(metric, [item.of for item in items])
             columns[condition] = _by_query(items, top), _by_query(items, bottom)
         scripts = self._suite.of("multi_turn")
-        first = self._delta(metric, [_turns(item)[0] for item in scripts])
+        first = self._delta(metric, [turns_of(item)[0] for item in scripts])
         for turn in MEASURED_TURNS[1:]:
             if scripts:
-                deep = self._delta(metric, [_turns(item)[turn - 1] for item in scripts])
+                deep = self._delta(metric, [turns_of(item)[turn - 1] for item in scripts])
                 columns[f"turn {turn} of a talk"] = deep, first
         large = sum(_complete(*pair) >= FEWEST for pair in columns.values())
         for condition, (top, bottom) in columns.items():
@@ -247,39 +162,27 @@ class _Pair:
     # --- one result ---
 
     def _trait(
-        self, trait: Trait, ids: Sequence[str], column: Floats, movement: Movement | None
+        self, trait: Trait, wanted: Wanted, column: Floats, movement: Movement | None
     ) -> Result:
-        metric = contrast_metric(trait.id)
-        planted_good = self._column(good(trait.id), metric, ids)
-        planted_bad = self._column(bad(trait.id), metric, ids)
+        metric, ids = wanted.metric, wanted.ids
+        planted_good = self.columns.of(good(trait.id), metric, ids)
+        planted_bad = self.columns.of(bad(trait.id), metric, ids)
         planted = _planted(planted_good, planted_bad)
         adjusted = None
         if trait.controls.length == "hold":
             layout = {metric: self._delta(metric, ids) for metric in LAYOUT}
             adjusted = at_equal_style(column, self._delta(LENGTH, ids), layout)
-        wanted = _Wanted(
-            f"trait/{trait.id}", "trait", trait.title, self._unit, ids, metric, trait.expect,
-            self._margin(trait),
-        )  # fmt: skip
         result = self._judge(
             wanted, column, movement, adjusted, self._unmeasurable(planted),
             trait.controls.length == "hold",
         )  # fmt: skip
         dose = ratio(column, planted_good - planted_bad, self._config.resamples, self._config.seed)
         clauses = tuple(self._clauses(trait, column))
-        no_place = _mean(self._column(NEW, NO_PLACE + trait.id, ids))
+        no_place = mean(self.columns.of(NEW, NO_PLACE + trait.id, ids))
         return replace(
             result, dose=dose, planted=planted, clauses=clauses,
             no_place=no_place if np.isfinite(no_place) else None,
         )  # fmt: skip
-
-    @property
-    def _unit(self) -> str:
-        return PREFERENCE if self._config.preferences else NATS
-
-    def _margin(self, trait: Trait) -> float:
-        """A trait's own margin is in nats a token."""
-        return self._config.preference_margin if self._config.preferences else trait.margin
 
     def _unmeasurable(self, planted: Planted | None) -> str:
         if planted is None:
@@ -294,7 +197,7 @@ class _Pair:
 
     def _judge(
         self,
-        wanted: _Wanted,
+        wanted: Wanted,
         column: Floats,
         movement: Movement | None,
         adjusted: Adjusted | None = None,
@@ -305,7 +208,8 @@ class _Pair:
         ids, metric = wanted.ids, wanted.metric
         expect = self._gate.expected(wanted.name, wanted.expect)
         margin = self._gate.margin_of(wanted.name, wanted.margin)
-        old, new = (self._missing(side, wanted) for side in (OLD, NEW))
+        old, new = (self.columns.missing(side, wanted) for side in (OLD, NEW))
+        old_level, new_level = (self.columns.level(side, metric, ids) for side in (OLD, NEW))
         evidence = Evidence(
             column, movement, adjusted, old, new, unmeasurable, controlled,
             identical=self._identical.issuperset(ids),
@@ -313,7 +217,7 @@ class _Pair:
         verdict, why = verdict_of(evidence, expect, margin, self._config.missing)
         return Result(
             wanted.name, wanted.group, wanted.title, wanted.unit, expect, margin,
-            *self._levels(metric, ids), movement, verdict, why, adjusted, missing=(old, new),
+            old_level, new_level, movement, verdict, why, adjusted, missing=(old, new),
         )  # fmt: skip
 
     def _kept(
@@ -357,34 +261,13 @@ class _Pair:
                 mean = float(values.mean())
                 yield ClauseEffect(clause.id, mean, mean - half, mean + half, len(values))
 
-    def _with_flips(self, result: Result) -> Result:
+    def _with_flips(self, wanted: Wanted, result: Result) -> Result:
         if result.name != "quality/capability" or self._config.samples > 1:
             return result
-        ids = self._ids("capability")
-        old, new = (self._column(subject, RIGHT, ids) for subject in (OLD, NEW))
+        ids = wanted.ids
+        old, new = (self.columns.of(subject, RIGHT, ids) for subject in (OLD, NEW))
         both = np.isfinite(old) & np.isfinite(new)
         return replace(result, flips=flips(list(old[both] == 1), list(new[both] == 1)))
-
-    def _discovered(self, wanted: Sequence[_Wanted]) -> list[Result]:
-        """A member whose adjusted p is at most 5 % has moved, though nobody asked for it.
-
-        What a gate names in a tier that decides, or gives a direction, is asked for: there it has
-        regressed.
-        """
-        columns = [self._wanted(one) for one in wanted]
-        found = []
-        for one, column, q in zip(
-            wanted, columns, discoveries([t_test(column) for column in columns]), strict=True
-        ):
-            (movement,) = movements(column[:, None], self._config.permutations, self._config.seed)
-            result = replace(self._judge(one, column, movement), q=q)
-            if result.verdict == "REGRESSED" and q > ALPHA:
-                why = "not after correction for the family"
-                result = replace(result, verdict="INCONCLUSIVE", why=why)
-            elif result.verdict == "REGRESSED" and not self._gate.asks(one.name):
-                result = replace(result, verdict="MOVED", why="nobody asked for it")
-            found.append(result)
-        return found
 
     def _family(self, columns: Sequence[Floats]) -> list[Movement | None]:
         """Movements whose intervals hold together."""
@@ -392,57 +275,15 @@ class _Pair:
 
     # --- columns ---
 
-    def _ids(self, stratum: str, trait: str = "") -> list[str]:
-        return [
-            turn
-            for item in self._suite.items
-            if item.stratum == stratum and trait in ("", item.trait)
-            for turn in _turns(item)
-        ]
-
-    def _column(self, subject: str, metric: str, ids: Sequence[str]) -> Floats:
-        """One value a query, in the order of the ids; NaN where there is none."""
-        found = self._means.get((subject, metric), {})
-        return np.array([found.get(query, np.nan) for query in ids], dtype=np.float64)
-
     def _delta(self, metric: str, ids: Sequence[str]) -> Floats:
-        return self._column(NEW, metric, ids) - self._column(OLD, metric, ids)
+        return self.columns.of(NEW, metric, ids) - self.columns.of(OLD, metric, ids)
 
-    def _wanted(self, wanted: _Wanted) -> Floats:
-        """NEW minus OLD on each query; where it has several turns, their mean."""
-        if not wanted.groups:
-            return self._delta(wanted.metric, wanted.ids)
-        return np.array([_mean(self._delta(wanted.metric, group)) for group in wanted.groups])
-
-    def _missing(self, side: str, wanted: _Wanted) -> int:
-        """How many queries lack a value in one of their turns."""
-        rows = wanted.groups or [[turn] for turn in wanted.ids]
-        return sum(bool(np.isnan(self._column(side, wanted.metric, row)).any()) for row in rows)
-
-    def _levels(self, metric: str, ids: Sequence[str]) -> tuple[float | None, float | None]:
-        """The means of OLD and NEW; None for one that was not measured."""
-        means = [_mean(self._column(subject, metric, ids)) for subject in (OLD, NEW)]
-        old, new = (mean if np.isfinite(mean) else None for mean in means)
-        return old, new
-
-    def _spread(self, metric: str, ids: Sequence[str]) -> float:
-        """Standard deviation between the queries' values, of both versions together."""
-        both = np.concatenate([self._column(subject, metric, ids) for subject in (OLD, NEW)])
-        both = both[np.isfinite(both)]
-        return float(both.std()) if len(both) else 0.0
+    def _change(self, wanted: Wanted) -> Floats:
+        return self.columns.change(NEW, OLD, wanted)
 
 
 def _complete(top: Floats, bottom: Floats) -> int:
     return int((np.isfinite(top) & np.isfinite(bottom)).sum())
-
-
-def _mean(column: Floats) -> float:
-    known = column[np.isfinite(column)]
-    return float(known.mean()) if len(known) else float("nan")
-
-
-def _turns(item: Item) -> list[str]:
-    return [item.turn_id(turn) for turn in range(len(item.turns))]
 
 
 def _side_by_side(columns: Sequence[Floats]) -> Floats:
@@ -461,7 +302,7 @@ def _by_query(items: Sequence[Item], values: Floats) -> Floats:
     of: dict[str, list[float]] = {}
     for item, value in zip(items, values, strict=True):
         of.setdefault(item.of, []).append(value)
-    return np.array([_mean(np.array(found)) for found in of.values()])
+    return np.array([mean(np.array(found)) for found in of.values()])
 
 
 def _planted(good_values: Floats, bad_values: Floats) -> Planted | None:

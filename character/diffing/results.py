@@ -82,12 +82,35 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
+class Contribution:
+    """What one trait added to one measure: NEW minus NEW built without the trait, by query.
+
+    `movement` has an interval of its own, `q` is p adjusted for false discovery over all measures
+    and all traits left out. `share` is of the movement from OLD to NEW; None where that is not
+    certain. `why` says why nothing can be told, where that is so.
+    """
+
+    measure: str
+    trait: str
+    movement: Movement | None
+    q: float
+    discovered: bool
+    share: Ratio | None
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Difference:
-    """`specificity` is each trait's movement over the root mean square of the panel's."""
+    """`specificity` is each trait's movement over the root mean square of the panel's.
+
+    `contributions` has a row of one cell for each trait that was left out, for every measure that
+    moved; it is empty when no version without a trait was at hand.
+    """
 
     results: tuple[Result, ...]
     kept: tuple[Kept, ...]
     specificity: Mapping[str, float]
+    contributions: tuple[Contribution, ...] = ()
 
     def of(self, group: Group) -> list[Result]:
         return [result for result in self.results if result.group == group]

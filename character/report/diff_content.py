@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from character.diffing.discovery import Discovery
@@ -59,6 +59,7 @@ class DiffReport:
     config: Mapping[str, Any]
     versions: Mapping[str, str]
     judge_cards: Sequence[Card] = ()
+    without: Mapping[str, Side] = field(default_factory=dict)  # trait -> NEW built without it
 
     @property
     def judge_refused(self) -> bool:

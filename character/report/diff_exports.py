@@ -12,11 +12,20 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import FloatSchema
 
 from character.diffing.discovery import Discovery
-from character.diffing.results import Kept, Result
+from character.diffing.results import Contribution, Kept, Result
 from character.diffing.verdicts import Decision, Tier
 from character.judging.card import Card
 from character.report.diff_content import DiffReport, Side
-from character.report.diff_terminal import CIRCULAR, QUICK, moved, sentence, share, side_effects
+from character.report.diff_terminal import (
+    CIRCULAR,
+    QUICK,
+    added,
+    caused,
+    moved,
+    sentence,
+    share,
+    side_effects,
+)
 from character.report.printable import printable
 
 FAILS = ("REGRESSED",)
@@ -48,6 +57,8 @@ class Page:
     config: dict[str, Any]
     versions: dict[str, str]
     judge_cards: tuple[Card, ...]
+    without: dict[str, Side]
+    contributions: tuple[Contribution, ...]
 
 
 def as_json(report: DiffReport) -> str:
@@ -59,6 +70,7 @@ def as_json(report: DiffReport) -> str:
         {judged.name: report.gate.tier_of(judged.name) for judged in difference.judged},
         dict(difference.specificity), report.discovery, report.seconds, report.peak_bytes,
         dict(report.config), dict(report.versions), tuple(report.judge_cards),
+        dict(report.without), difference.contributions,
     )  # fmt: skip
     return TypeAdapter(Page).dump_json(page, indent=1).decode() + "\n"
 
@@ -121,6 +133,13 @@ def as_markdown(report: DiffReport) -> str:
     if found := side_effects(report.difference):
         lines += ["", "Moved, though nobody asked: "]
         lines += [f"- {_cell(result.title)}: {moved(result)}" for result in found]
+    if blamed := [
+        f"- {_cell(result.title)}: {_cell(report.traits[cell.trait])}, {added(cell)}"
+        for result, cells in caused(report.difference)
+        for cell in cells
+        if cell.discovered
+    ]:
+        lines += ["", "Which trait caused it, and how much: ", *blamed]
     if report.circular:
         lines += ["", CIRCULAR]
     lines += ["", f"OLD {_cell(report.old.reference)}, NEW {_cell(report.new.reference)}, "

@@ -17,8 +17,11 @@ from character.diffing.themes import Theme
 from character.report import plots
 from character.report.diff_content import DiffReport, Example
 from character.report.diff_terminal import (
+    ADDED,
     CIRCULAR,
     QUICK,
+    added,
+    caused,
     certainty,
     count,
     moved,
@@ -52,6 +55,8 @@ def render_diff(report: DiffReport) -> str:
             traits=traits,
             quality=[*difference.of("unless"), *difference.of("quality")],
             effects=effects,
+            caused=caused(difference),
+            added_note=ADDED,
             unmoved=[
                 result
                 for result in (*difference.of("style"), *difference.of("panel"))
@@ -88,6 +93,7 @@ def _environment() -> Environment:
     environment.filters.update(
         test_verdict=verdict_on,
         moved=lambda result: typeset(moved(result)),
+        added=lambda cell: typeset(added(cell)),
         share=lambda ratio: typeset(share(ratio)),
         number=lambda value: typeset(number(value)),
         signed=lambda value: typeset(number(value, sign=True)),

@@ -20,15 +20,17 @@ from typing import Any
 import numpy as np
 
 from character.diff_job import load_panel
-from character.diff_pipeline import new_suite, score_answering, score_contrast
+from character.diff_pipeline import new_suite
+from character.diff_scoring import score_answering, score_contrast
 from character.diffing.config import DiffConfig, SuiteConfig
 from character.diffing.counting import count
 from character.diffing.dialogue import converse
-from character.diffing.difference import NEW, OLD, difference_of
+from character.diffing.difference import difference_of
 from character.diffing.inference import movements, ratio
 from character.diffing.measure import Subject
 from character.diffing.outcome import contrast_metric
 from character.diffing.results import Result
+from character.diffing.subjects import NEW, OLD
 from character.diffing.suite import Suite, read_suite, write_suite
 from character.diffing.verdicts import Gate
 from character.intervals import wilson

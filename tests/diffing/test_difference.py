@@ -9,18 +9,13 @@ import pytest
 from making import a_trait
 
 from character.diffing.config import DiffConfig
-from character.diffing.difference import (
-    ANSWERS,
-    NEW,
-    OLD,
-    bad,
-    difference_of,
-    good,
-)
+from character.diffing.difference import difference_of
 from character.diffing.outcome import contrast_metric
 from character.diffing.results import Difference
+from character.diffing.subjects import NEW, OLD, bad, good
 from character.diffing.suite import Item, Suite
 from character.diffing.verdicts import Gate
+from character.diffing.wanted import ANSWERS
 from character.rows import Measurement, content_id
 
 CONFIG = DiffConfig(permutations=999, resamples=500)
@@ -100,6 +95,44 @@ def test_a_planted_dose_is_found_and_the_other_trait_held() -> None:
     assert curious.planted.right == curious.planted.queries == 60
     assert [c.clause for c in curious.clauses] == ["first-word", "no-coda"]
     assert sum(c.queries for c in curious.clauses) == 60
+
+
+def test_a_side_effect_is_traced_to_the_trait_that_caused_it() -> None:
+    """Curiosity brings the emoji; warmth brings the gloom, and both bring some words."""
+    asked, everything = suite(), [*METRICS, contrast_metric("gloomy")]
+    subjects = {
+        OLD: shifted(),
+        NEW: shifted(curious=0.3, warm=0.3, emoji=0.5, gloomy=0.2, words=0.4),
+        "without/curious/1": shifted(warm=0.3, gloomy=0.2, words=0.2),
+        "without/warm/2": shifted(curious=0.3, emoji=0.5, words=0.2),
+    }
+    measured = []
+    for at, (subject, value) in enumerate(subjects.items()):
+
+        def noisy(item: Item, metric: str, value: Value = value, at: int = at) -> float:
+            return (value(item, metric) or 0.0) + noise(item, metric, 10 + at)
+
+        measured += rows(subject, noisy, everything, asked)
+    for trait in (CURIOUS, WARM):
+        metric = contrast_metric(trait.id)
+        measured += rows(good(trait.id), lambda i, m: 0.4 + noise(i, m, 2), [metric], asked)
+        measured += rows(bad(trait.id), lambda i, m: -0.4 + noise(i, m, 3), [metric], asked)
+    without = {"curious": "without/curious/1", "warm": "without/warm/2"}
+    difference = difference_of(
+        asked, [CURIOUS, WARM], [a_trait("gloomy")], measured, Gate(), CONFIG, (), without
+    )
+    cells = {(cell.measure, cell.trait): cell for cell in difference.contributions}
+    moved = {"trait/curious", "trait/warm", "unless/curious", "style/emoji", "panel/gloomy",
+             "style/words"}  # fmt: skip
+    assert {measure for measure, _ in cells} <= moved
+    assert {key for key, cell in cells.items() if cell.discovered} == {
+        ("trait/curious", "curious"), ("trait/warm", "warm"), ("style/emoji", "curious"),
+        ("panel/gloomy", "warm"), ("style/words", "curious"), ("style/words", "warm"),
+    }  # fmt: skip
+    assert cells["style/words", "warm"].share.value == pytest.approx(0.5, abs=0.1)
+    assert cells["panel/gloomy", "warm"].share.value == pytest.approx(1.0, abs=0.15)
+    bare = difference_of(asked, [CURIOUS, WARM], [a_trait("gloomy")], measured, Gate(), CONFIG)
+    assert bare.contributions == () and bare.results == difference.results
 
 
 def test_doses_come_out_in_order() -> None:

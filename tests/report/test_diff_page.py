@@ -12,13 +12,16 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from diffed import a_report, a_result
+from diffed import PAYLOADS, a_report, a_result
+from markupsafe import escape
 from rich.console import Console
 
+from character.diffing.divergence import Place
 from character.diffing.results import Difference
 from character.report.diff_exports import as_json, as_junit, as_markdown, json_schema
 from character.report.diff_html import render_diff
 from character.report.diff_terminal import verdict_table
+from character.report.printable import printable
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chrome"))), None)
 
@@ -31,6 +34,68 @@ def test_nothing_that_was_said_is_markup() -> None:
     assert "old &lt;i&gt;" in body and "because &lt;b&gt;" in body
     assert "{{ 7 * 7 }}" in body and "\x1b" not in page
     assert not re.search(r"https?://(?!www\.w3\.org/)", page)
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_what_is_discovered_is_text_too(payload: str) -> None:
+    """Words of clusters, statements of a proposer and tokens come from models."""
+    report = a_report(0)
+    found = report.discovery
+    assert found and found.themes and found.hypotheses and found.divergence
+    found = replace(
+        found,
+        phrases=(replace(found.phrases[0], text=payload, also=(payload,)),),
+        themes=replace(found.themes, found=(replace(found.themes.found[0], words=(payload,)),)),
+        hypotheses=replace(
+            found.hypotheses,
+            model=payload,
+            found=(replace(found.hypotheses.found[0], statement=payload),),
+        ),
+        divergence=replace(
+            found.divergence,
+            habits=(replace(found.divergence.habits[0], said=payload),),
+            places=(Place("id9/1", payload, payload, payload, 3.5),),
+        ),
+        unseen=(payload,),
+    )
+    hostile = replace(report, discovery=found)
+    section = render_diff(hostile).partition('id="discovered"')[2].partition("</section>")[0]
+    shown = str(escape(printable(payload)))
+    assert section.count(shown) >= 9  # phrase, its companion, cluster, model, statement, 4 tokens
+    assert not re.search(r"<(script|img|svg|iframe|!--)", section)
+    console = Console(record=True, width=400, file=StringIO())
+    console.print(verdict_table(hostile))
+    text = console.export_text()
+    assert text.count(printable(payload)) >= 4 and "\x1b" not in text
+    assert "\x1b" not in as_markdown(hostile) and json.loads(as_json(hostile))
+
+
+def test_who_caused_what_is_shown_everywhere() -> None:
+    report = a_report()
+    page = render_diff(report)
+    table = page.partition("What each trait added")[2].partition("</table>")[0]
+    assert re.search(r'class="number caused">\+0\.200 .*\*<small>\+90.% \[80, 110\] of it', table)
+    assert "3 queries &lt;b&gt;" in table and "missing" in table
+    assert "runs/&lt;i&gt;plain" in page and "7 answers missing: no &lt;b&gt;reply" in page
+    console = Console(record=True, width=140, file=StringIO())
+    console.print(verdict_table(report))
+    row = next(
+        line for line in console.export_text().splitlines()
+        if "style/emoji" in line and "missing" in line
+    )  # fmt: skip
+    assert row.count("*") == 1
+    assert "Title of style/emoji: Curious, +0.200" in as_markdown(report)
+    cells = json.loads(as_json(report))["contributions"]
+    assert [cell["discovered"] for cell in cells] == [True, False]
+    assert cells[1]["share"] is None and cells[1]["movement"] is None  # and never 0
+
+
+def test_nothing_is_said_of_causes_where_no_trait_was_left_out_or_nothing_moved() -> None:
+    report = a_report()
+    bare = replace(report.difference, contributions=())
+    still = replace(report, difference=bare)
+    assert "nothing was caused" in render_diff(still)
+    assert "caused" not in render_diff(replace(still, without={})).partition("</style>")[2]
 
 
 def test_the_same_report_gives_the_same_bytes() -> None:
