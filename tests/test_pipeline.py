@@ -936,7 +936,7 @@ def test_ppo_goes_on_from_dpo_and_is_what_is_measured(
     assert policy_of(improved) == improved / "ppo" / "merged"
     assert policy_of(built) == built / "policy" / "merged"
     with Store(improved / "character.duckdb", read_only=True) as store:
-        assert list(store.finished())[-4:] == ["policy", "ppo", "answers", "measure"]
+        assert list(store.finished())[-5:] == ["policy", "ppo", "distances", "answers", "measure"]
         assert {answer.subject for answer in store.all(Answer)} == SUBJECTS
         steps = [step for step in store.all(Step) if step.stage == "ppo"]
         assert [s.step for s in steps if s.metric == "reward"] == [1, 2, 3]
