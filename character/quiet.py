@@ -17,6 +17,7 @@ def hush_libraries() -> None:
     datasets.disable_progress_bars()
     transformers.logging.disable_progress_bar()
     transformers.logging.set_verbosity_error()
-    for library in ("trl", "peft", "accelerate"):
+    # peft imports torchao where it is installed, and that tells of every kernel it cannot use
+    for library in ("trl", "peft", "accelerate", "torchao", "torch.utils._pytree"):
         logging.getLogger(library).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", category=FutureWarning)
